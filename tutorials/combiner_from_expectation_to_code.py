@@ -233,4 +233,4 @@ layer = model.layer.eval()
 with torch.no_grad():
     decoded = torch.cat([layer(x[:, t : t + 1], state=state) for t in range(60)], 1)
     print("decoded, largest difference:", float((decoded - layer(x)).abs().max()))
-print("after 60 tokens it holds (tokens, regions):", state.kept)
+print("after 60 tokens it holds (tokens, regions):", state.num_cached)

@@ -13,7 +13,6 @@ import typer
 
 from hgraph.cli.choices import ClassWeight, Select, Teacher, value_of
 from hgraph.cli.common import (
-    LOG,
     JsonOption,
     OverwriteOption,
     QuietOption,
@@ -27,7 +26,19 @@ from hgraph.cli.lessons import Lesson, is_node_run
 from hgraph.cli.node_runs import prepared
 from hgraph.cli.numbers import SEEDS, real, whole
 from hgraph.cli.runs import check_folder, running
-from hgraph.cli.teachers import MLP, STUDENTS, UNSEEN, Setting, Student, added, networks_of, prepare, split_of
+from hgraph.cli.teachers import (
+    MLP,
+    POSITIONS,
+    STUDENTS,
+    UNSEEN,
+    Setting,
+    Student,
+    added,
+    networks_of,
+    positions_of,
+    prepare,
+    split_of,
+)
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
@@ -50,8 +61,10 @@ class Objective(Enum):
     NOSMOG = "nosmog"
 
 
-# objectives that implement only a part of their paper
-_PARTIAL = {"nosmog": "nosmog without its position features and similarity term"}
+_POSITIONED = (
+    "The student also reads positions, which are known for the nodes of the structure only: the test accuracy is with "
+    "them. `hgraph predict` and `serve` get rows alone and set their positions to 0."
+)
 
 
 class Variant(Enum):
@@ -73,7 +86,7 @@ def distill(
     teacher: Annotated[Teacher, typer.Option(help="Teacher network.")] = Teacher("hgnn"),
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the split, the weights and dropout.")] = 0,
     objective: Annotated[
-        Objective, typer.Option(help="Loss of the student; nosmog: soft labels and noisy features only.")
+        Objective, typer.Option(help="Loss of the student; with nosmog it also reads positions in the structure.")
     ] = Objective.LIGHTHGNN,
     variant: Annotated[Variant, typer.Option(help="Form of the loss of lighthgnn and lighthgnn+.")] = Variant.PAPER,
     lam: Annotated[float, real(low=0, high=1, help="Weight of the true labels.")] = 0.0,
@@ -137,9 +150,6 @@ def distill(
             "steps", "no value, because only the student of a recommender has steps", steps, "Use --epochs"
         )
     term = _objective(objective, variant, lam)
-    if objective.value in _PARTIAL:
-        LOG.warning("objective: %s; these are hgraph.distill.position_features and MatchSimilarity",
-                    _PARTIAL[objective.value])  # fmt: skip
     where = device_of(device)
     task = {"select": value_of(select), "class_weight": value_of(class_weight)}
     if is_node_run(dataset):
@@ -163,14 +173,20 @@ def distill(
     run |= {"variant": variant.value, "lam": lam, "student": student.value, "setting": on.setting.value}
     run |= {"seed": seed, "epochs": epochs} | learned.shape | {k: v for k, v in task.items() if v is not None}
     run |= {} if learned.run is None else {"teacher_run": str(learned.run.resolve())}
-    networks = learned.networks(student)
+    run |= {"positions": POSITIONS} if objective is Objective.NOSMOG else {}
+    networks = learned.networks(student, run.get("positions", 0))
     options: dict[str, Any] = {"objective": term, "split": split, "task": on.task, "seed": seed, "epochs": epochs}
+    options["positions"] = positions_of(data, split, run.get("positions", 0))
     with running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place:
         options["progress"] = False if quiet else None
         networks_in_turn = networks["teacher"], networks["mlp"], networks["student"]
         comparison = compare(*networks_in_turn, data, teacher_fit=learned.fit, **options, checkpoints=place)
         unseen = options | {"checkpoints": place / "unseen"}
-        rows = _metric_on_new_rows(comparison, learned, student, where, **unseen)
+        if objective is Objective.NOSMOG and on.setting is Setting.PRODUCTION:
+            found = _without_positions(networks["student"], learned)
+            rows = _about_new_rows(comparison, found, on.setting, "the test nodes that were left out of training")
+        else:
+            rows = _metric_on_new_rows(comparison, learned, student, where, **unseen)
         names = {"mlp": "MLP", "teacher": f"{teacher_entry.title} (teacher)", "student": "student"}
         config = _config(learned, student, run, where)
         config |= {"command": _command(run, dataset, calibrate, device, folder), "run": run}
@@ -178,6 +194,7 @@ def distill(
         title = f"{loaded.name}: {teacher_entry.title} distilled into an MLP (seed {seed}, {on.setting.value})"
         headings: dict[str, Any] = {"names": names, "title": title, "config": config}
         more = [*([rows] if rows else []), *added(loaded, teacher_entry)]
+        more += [_POSITIONED] if objective is Objective.NOSMOG else []
         headings["notes"] = [*_about(loaded), *(f"{teacher_entry.title}: {note}" for note in more)]
         try:
             _export(networks["student"], folder / "student", data, temperature, on.task, more)
@@ -204,23 +221,42 @@ def _metric_on_new_rows(
     from hgraph.distill import unseen_accuracies
 
     task, on = comparison.student.task, learned.on
-    name, seen = task.name_of(task.main), comparison.student.main
     if on.setting is Setting.PRODUCTION:
         found = comparison.student.unseen
         how = "the test nodes that were left out of training"
     else:
         data = prepare(on.dataset, on.model, Setting.PRODUCTION, options["seed"]).to(where)
-        made = networks_of(data, on.model, student, options["seed"], **learned.shape)
-        options |= {"split": split_of(Setting.PRODUCTION), "teacher_options": learned.options}
+        split, size = split_of(Setting.PRODUCTION), 0 if options["positions"] is None else POSITIONS
+        made = networks_of(data, on.model, student, options["seed"], size, **learned.shape)
+        options |= {"split": split, "positions": positions_of(data, split, size)}
+        options["teacher_options"] = learned.options
         pair = unseen_accuracies(made["teacher"], made["student"], data, **options)
         found = None if pair is None else pair[1]
         teacher = "" if pair is None else f"; its teacher: {task.format(task.main, pair[0])}"
         how = f"{UNSEEN:.0%} of the test nodes, left out of a second training{teacher}"
+    return _about_new_rows(comparison, found, on.setting, how)
+
+
+def _without_positions(student: torch.nn.Module, learned: Lesson) -> float | None:
+    """The metric of a student with positions on rows that come without: the unseen test nodes."""
+    import torch
+
+    from hgraph.data.labels import labeled
+
+    data, task = learned.on.data, learned.on.task
+    unseen = data.split(learned.on.split).unseen
+    unseen = unseen[labeled(data.y[unseen])]
+    with torch.inference_mode():
+        return task.metric(task.main, student(data.x[unseen]), data.y[unseen]) if len(unseen) else None
+
+
+def _about_new_rows(comparison: Comparison, found: float | None, setting: Setting, how: str) -> str:
+    """The sentence that sets the accuracy on new rows beside the test accuracy."""
     if found is None:
         return ""
-    what = (
-        "whose features were in training" if on.setting is Setting.TRANSDUCTIVE else "in and outside training together"
-    )
+    task, seen = comparison.student.task, comparison.student.main
+    name = task.name_of(task.main)
+    what = "whose features were in training" if setting is Setting.TRANSDUCTIVE else "in and outside training together"
     value = task.format(task.main, found)
     new = f"{name[:1].upper() + name[1:]} on new rows, as in `hgraph predict` and `serve`: {value} ({how})"
     return f"{new}. The test {name} of {task.format(task.main, seen)} is for nodes {what}."
@@ -275,7 +311,6 @@ def _config(learned: Lesson, student: Student, run: dict[str, Any], device: torc
     on, teacher, data = learned.on, learned.on.model, learned.on.data
     parts = data.split(on.split)
     unseen = f", {len(parts.unseen)} test nodes unseen" if len(parts.unseen) else ""
-    objective = _PARTIAL.get(run["objective"], run["objective"])
     width, dropout = learned.shape.get("hidden") or teacher.width, learned.shape.get("dropout", 0.5)
     trained = "" if learned.run is None else f", trained in {learned.run}"
     return {
@@ -287,7 +322,7 @@ def _config(learned: Lesson, student: Student, run: dict[str, Any], device: torc
         "setting": run["setting"] + unseen,
         "teacher": f"{teacher.title}, width {width}, dropout {dropout:g}{trained}",
         "student": f"MLP ({student.value}), width {MLP.width}, {STUDENTS[student][1]}",
-        "objective": f"{objective} ({run['variant']}), weight of the true labels {run['lam']:g}",
+        "objective": f"{run['objective']} ({run['variant']}), weight of the true labels {run['lam']:g}",
         "training": "Adam, lr 0.01, weight decay 0.0005, "
         f"{run['epochs']} epochs, state of best validation {on.task.select}",
         "seed": run["seed"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, print_results
 from hgraph.cli.node_runs import figures_of
 from hgraph.cli.recommenders import evaluate_recommender
-from hgraph.cli.teachers import MLP, prepare, split_of
+from hgraph.cli.teachers import MLP, positions_of, prepare, split_of
 from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
 from hgraph.errors import ArgumentError
 
@@ -46,10 +47,16 @@ def evaluate(
     data = encode_for_run(run, data, dataset, run_of.source, root, run_of.seed).to(device_of(device))
     networks, model, setting, seed = run_of.networks(data), run_of.model, run_of.setting, run_of.seed
     found: dict[str, dict[str, Any]] = {}
+    positioned, positions = data, positions_of(data, split_of(setting), run_of.positions)
+    if positions is not None:
+        import torch
+
+        positioned = dataclasses.replace(data, x=torch.cat([data.x, positions.to(data.x)], 1))
     for name, made in networks.items():
         network = load_weights(made, run, name, data, loaded.name)
         entry = model if name in ("model", "teacher") else MLP
-        found[name], _ = figures_of(network, data, entry, split_of(setting), run_of.task)
+        features = positioned if name == "student" else data
+        found[name], _ = figures_of(network, features, entry, split_of(setting), run_of.task)
     head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
     if "model" in found:
         print_results(found["model"], {**head, "model": model.name}, as_json)

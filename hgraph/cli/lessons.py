@@ -79,9 +79,9 @@ class Lesson:
             options["schedule"] = cosine if options["schedule"] == "cosine" else None
         return cls(settings.source, on, settings.seed, run, settings.shape, options, _fit_of(run))
 
-    def networks(self, student: Student) -> dict[str, nn.Module]:
+    def networks(self, student: Student, positions: int = 0) -> dict[str, nn.Module]:
         """The teacher, trained if it comes from a run, the MLP and the student, by name."""
-        made = networks_of(self.on.data, self.on.model, student, self.seed, **self.shape)
+        made = networks_of(self.on.data, self.on.model, student, self.seed, positions, **self.shape)
         if self.run is not None:
             load_weights(made["teacher"], self.run, "model", self.on.data, self.source)
         return made

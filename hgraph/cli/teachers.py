@@ -39,6 +39,7 @@ STUDENTS: dict[Student, tuple[dict[str, Any], str]] = {
         "no BatchNorm, rows normalized to length one, input dropout 0.5, dropout 0.5",
     ),
 }
+POSITIONS = 64  # coordinates of a node in the structure that a student of NOSMOG reads
 UNSEEN = 0.2  # fraction of test nodes that GLNN leaves out of training
 
 
@@ -98,20 +99,46 @@ def split_of(setting: Setting) -> str:
 
 
 def networks_of(
-    data: Data, teacher: ModelEntry, student: Student, seed: int, *, hidden: int | None = None, **shape: Any
+    data: Data,
+    teacher: ModelEntry,
+    student: Student,
+    seed: int,
+    positions: int = 0,
+    *,
+    hidden: int | None = None,
+    **shape: Any,
 ) -> dict[str, torch.nn.Module]:
     """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialized under the seed.
 
     ``hidden`` and ``shape`` are the width and other arguments of the teacher.
     """
+    from hgraph.distill import WithPositions
     from hgraph.train import build_model
 
     options = STUDENTS[student][0]
+    if positions:
+        wide = build_model(MLP, data, seed=seed, **options, in_channels=data.num_features + positions)
+        return networks_of(data, teacher, student, seed, hidden=hidden, **shape) | {
+            "student": WithPositions(wide, data.num_features).to(data.x.device)
+        }
     return {
         "mlp": build_model(MLP, data, seed=seed, **options).to(data.x.device),
         "teacher": build_model(teacher, data, seed=seed, hidden_size=hidden, **shape).to(data.x.device),
         "student": build_model(MLP, data, seed=seed, **options).to(data.x.device),
     }
+
+
+def positions_of(data: Data, split: str, size: int) -> torch.Tensor | None:
+    """Positions [N, size] of all nodes by the training structure; unseen nodes get the mean of those around them."""
+    from hgraph.distill import extend_positions, position_features
+
+    if not size:
+        return None
+    parts = data.split(split)
+    known = position_features(parts.structure, size)
+    if parts.observed is not None:
+        known = extend_positions(data.structure, known, parts.observed)
+    return known * data.x.norm(dim=1).mean()  # as long as a row of features, so that neither drowns the other
 
 
 def as_hypergraph(structure: Graph | Hypergraph) -> Hypergraph:

@@ -39,6 +39,7 @@ class RunSettings:
         shape: width and dropout of the network (of a distillation: of the teacher), if the run has saved them.
         task: the loss, the metrics and the answers for the labels.
         options: the options of the training, if the run has saved them.
+        positions: number of positions that the student reads.
     """
 
     source: str
@@ -50,11 +51,12 @@ class RunSettings:
     shape: dict[str, Any]
     task: NodeTask
     options: dict[str, Any]
+    positions: int = 0
 
     def networks(self, data: Data) -> dict[str, nn.Module]:
         """Name of the weights file -> network, not yet with these weights."""
         if self.distilled:
-            return networks_of(data, self.model, self.student, self.seed, **self.shape)
+            return networks_of(data, self.model, self.student, self.seed, self.positions, **self.shape)
         return {"model": network_of(self.model, data, self.seed, **self.shape)}
 
 
@@ -82,6 +84,7 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
             {name: settings[name] for name in ("hidden", "dropout") if name in settings},
             task_from(config.get("task")),
             {name: settings[name] for name in _OPTIONS if name in settings},
+            int(settings.get("positions", 0)),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise _not_a_run(run, error) from error

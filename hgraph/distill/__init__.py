@@ -3,10 +3,10 @@
 from hgraph.distill.compare import Comparison, Measured, compare, unseen_accuracies
 from hgraph.distill.foreign import dhg_teacher, pyg_teacher
 from hgraph.distill.objectives import glnn, krd, lighthgnn, lighthgnn_plus, nosmog
-from hgraph.distill.objectives.activations import MatchEmbedding, MatchSimilarity, activations
+from hgraph.distill.objectives.activations import MatchEmbedding, MatchSimilarity, activations, penultimate
 from hgraph.distill.objectives.high_order import HighOrder, topology_score
 from hgraph.distill.objectives.lesson import Lesson, Term
-from hgraph.distill.objectives.positions import position_features
+from hgraph.distill.objectives.positions import WithPositions, extend_positions, position_features
 from hgraph.distill.objectives.ranking import PairwiseRanking, candidate_scores
 from hgraph.distill.objectives.reliable import NoisyFeatures, ReliableLabels
 from hgraph.distill.objectives.soft_labels import Labels, SoftLabels, soft_label_loss
@@ -32,6 +32,7 @@ __all__ = [
     "ReliableLabels",
     "SoftLabels",
     "Term",
+    "WithPositions",
     "activations",
     "calibrated",
     "candidate_scores",
@@ -42,6 +43,7 @@ __all__ = [
     "ensemble",
     "export",
     "export_towers",
+    "extend_positions",
     "fit_temperature",
     "glnn",
     "krd",
@@ -49,6 +51,7 @@ __all__ = [
     "lighthgnn",
     "lighthgnn_plus",
     "nosmog",
+    "penultimate",
     "position_features",
     "pyg_teacher",
     "soft_label_loss",

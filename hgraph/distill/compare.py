@@ -138,6 +138,7 @@ def compare(
     task: NodeTask | None = None,
     objective: Term | None = None,
     teacher_fit: FitResult | None = None,
+    positions: Tensor | None = None,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -157,6 +158,7 @@ def compare(
         task: how labels are learned and scored; None is found from the labels, see `hgraph.train.task_of`.
         objective: the loss of the student, see `distill`.
         teacher_fit: how the teacher was trained, if it is trained already; None trains it.
+        positions: [N, P] features that only the student gets, see `distill`.
         seed: random seed of dropout.
         checkpoints: a folder for checkpoints; an interrupted earlier call with it is continued.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` of `fit`, for all three.
@@ -188,13 +190,15 @@ def compare(
         teacher_fit = fit(teacher, (part.x, part.structure), loss, validate=validate, **fit_options("teacher"))
     shared: dict[str, Any] = {"split": split, "task": part.task}
     baseline_fit = distill(None, mlp, data, objective=Labels(), **shared, **fit_options("mlp"))
-    student_fit = distill(teacher, student, data, objective=objective, **shared, **fit_options("student"))
-    row = data.x[:1].clone()
-    one = {"mlp": lambda: mlp(row), "student": lambda: student(row)}
+    taught: dict[str, Any] = {"objective": objective, "positions": positions, **shared}
+    student_fit = distill(teacher, student, data, **taught, **fit_options("student"))
+    x_student = data.x if positions is None else torch.cat([data.x, positions.to(data.x)], 1)
+    row, row_student = data.x[:1].clone(), x_student[:1].clone()
+    one = {"mlp": lambda: mlp(row), "student": lambda: student(row_student)}
     every = {
         "mlp": lambda: mlp(data.x),
         "teacher": lambda: teacher(data.x, data.structure),
-        "student": lambda: student(data.x),
+        "student": lambda: student(x_student),
     }
     all_s = timings(every, device=data.x.device)
     one_s = {"teacher": all_s["teacher"]} | timings(one, device=data.x.device)
@@ -220,6 +224,7 @@ def unseen_accuracies(
     task: NodeTask | None = None,
     objective: Term | None = None,
     teacher_options: Mapping[str, Any] | None = None,
+    positions: Tensor | None = None,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -237,6 +242,7 @@ def unseen_accuracies(
         task: as in `compare`.
         objective: as in `compare`.
         teacher_options: options of `fit` for the teacher, in place of those in ``options``.
+        positions: as in `compare`.
         seed: as in `compare`.
         checkpoints: as in `compare`.
         **options: as in `compare`.
@@ -280,6 +286,7 @@ def unseen_accuracies(
         student,
         data,
         objective=objective,
+        positions=positions,
         split=split,
         task=part.task,
         label="student, unseen",

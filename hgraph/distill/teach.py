@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hgraph.data import Data
 from hgraph.distill.objectives import lighthgnn
+from hgraph.distill.objectives.activations import penultimate
 from hgraph.distill.objectives.high_order import HighOrder
 from hgraph.distill.objectives.lesson import Lesson, Sum, Term
 from hgraph.distill.objectives.reliable import NoisyFeatures, ReliableLabels
@@ -28,6 +32,7 @@ def distill(
     split: str = "default",
     task: NodeTask | None = None,
     validate: Callable[[Tensor], float] | None = None,
+    positions: Tensor | None = None,
     seed: int = 0,
     label: str = "student",
     **options: Any,
@@ -49,6 +54,7 @@ def distill(
         task: how labels are learned and scored; None is found from the labels, see `hgraph.train.task_of`.
         validate: score of the student's outputs [N', C] to select the best epoch, higher is better; None is the
             score of the task on the validation nodes. Needed if outputs are embeddings (`PairwiseRanking`).
+        positions: [N, P] features that only the student gets, after those of ``data``; see `position_features`.
         seed: random seed of dropout, noise and sampling.
         label: name of this training in the progress bar and the log.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` and the other options of `fit`.
@@ -72,7 +78,9 @@ def distill(
     part = training_view(data, split, task=task)
     check_objective(objective, part)
     teacher_fn, teacher_logits = resolve_teacher(teacher, part)
-    lesson = Lesson(part, student, teacher_fn, teacher_logits)
+    embed = partial(penultimate, teacher, part.x, part.structure) if isinstance(teacher, nn.Module) else None
+    part = part if positions is None else _with_positions(part, positions, data.split(split).observed)
+    lesson = Lesson(part, student, teacher_fn, teacher_logits, embed)
     if validate is None:
         _, validate = task_loss(part)
     try:
@@ -96,6 +104,13 @@ def check_objective(objective: Term | None, part: TrainingView) -> None:
         if isinstance(term, (HighOrder, NoisyFeatures, ReliableLabels)):
             hint = "Use lighthgnn or glnn, whose terms Labels and SoftLabels suit every task"
             raise ArgumentError("objective", f"terms for {part.task.title}", type(term).__name__, hint)
+
+
+def _with_positions(part: TrainingView, positions: Tensor, observed: Tensor | None) -> TrainingView:
+    positions = positions if observed is None else positions[observed]
+    if positions.dim() != 2 or len(positions) != len(part.x):
+        raise ArgumentError("positions", f"shape [{len(part.x)}, P]", f"shape {list(positions.shape)}")
+    return dataclasses.replace(part, x=torch.cat([part.x, positions.to(part.x)], 1))
 
 
 class _Learner(nn.Module):

@@ -133,7 +133,7 @@ def test_other_kinds_of_data_sets(kind):
     assert f"{len(found)} example(s)" in shown.stdout
     picture = run("info", "mine", "--out", "picture.png")
     assert picture.exit_code == 2
-    assert f"out: expected a set of graphs or hypergraphs to draw, got 'mine', whose kind is {kind}" in picture.stderr
+    assert f"out: expected a data set of graphs or hypergraphs, got 'mine', whose kind is {kind}" in picture.stderr
     assert f"which is for {task}" in CliRunner().invoke(app, ["train", "mine", "--model", "gcn"]).stderr
 
 

@@ -156,4 +156,4 @@ def test_the_command_saves_and_reuses_the_options(tmp_path, monkeypatch):
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["recall@7"] == json.loads(done.stdout)["recall@7"]
     refused = CliRunner().invoke(app, ["train", "karate", "--split", "last"])
-    assert "split: expected nothing" in refused.stderr
+    assert "split: expected no value" in refused.stderr

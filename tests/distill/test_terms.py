@@ -18,12 +18,15 @@ from hgraph.distill import (
     NoisyFeatures,
     ReliableLabels,
     SoftLabels,
+    WithPositions,
     activations,
     distill,
+    extend_positions,
     glnn,
     krd,
     lighthgnn_plus,
     nosmog,
+    penultimate,
     position_features,
     topology_score,
 )
@@ -169,7 +172,7 @@ def test_high_order_of_a_graph_says_what_to_do():
     bound = lesson()
     graph = Graph.from_edge_index([[0], [1]], num_nodes=N, directed=False)
     part = TrainingView(graph, bound.part.x, bound.part.y, bound.part.train, bound.part.val)
-    with pytest.raises(ArgumentError, match="neighbourhoods"):
+    with pytest.raises(ArgumentError, match="neighborhood_hypergraph"):
         HighOrder().bind(Lesson(part, bound.student, None, bound.teacher_logits))
 
 
@@ -177,7 +180,7 @@ def test_topology_score_matches_the_loop():
     z, hg = numbers(N, 4, seed=4), Hypergraph.from_lists(HYPEREDGES, num_nodes=N)
     terms = [(z[m] - z[m].mean(0)).norm(dim=1).mean().item() for m in HYPEREDGES if m]
     assert topology_score(z, hg) == pytest.approx(sum(terms) / len(terms), rel=1e-12)
-    with pytest.raises(ArgumentError, match="member"):
+    with pytest.raises(ArgumentError, match="at least one nonempty hyperedge"):
         topology_score(z, Hypergraph.from_lists([[]], num_nodes=N))
 
 
@@ -272,18 +275,92 @@ def test_unknown_layers_are_named(data):
 # ---------------------------------------------------------------------- positions
 
 
-def test_positions_are_singular_vectors_and_equivariant():
-    hg = Hypergraph.from_lists([[0, 1, 2], [2, 3], [3, 4, 5], [0, 5]], num_nodes=N)
-    h = hg.incidence().double()
-    dv, de = h.sum(1), h.sum(0)
-    scaled = torch.where(dv > 0, dv.rsqrt(), 0.0)[:, None] * h * de.rsqrt()
-    u, sigma, _ = torch.linalg.svd(scaled, full_matrices=False)
-    p = position_features(hg, 2).double() / N**0.5
-    torch.testing.assert_close((u[:, :2].T @ p).abs(), torch.eye(2, dtype=torch.float64), atol=1e-5, rtol=0)
-    assert sigma[0] > sigma[1] > sigma[2]
-    assert not p[6].any()
-    order = torch.tensor([3, 1, 4, 0, 6, 5, 2])
-    place = order.argsort()
-    moved = Hypergraph.from_lists([[int(place[v]) for v in e] for e in hg.to_lists()], num_nodes=N)
-    torch.testing.assert_close(position_features(moved, 2), position_features(hg, 2)[order], atol=1e-4, rtol=0)
-    assert position_features(Hypergraph.from_lists([], num_nodes=3), 2).tolist() == [[0.0, 0.0]] * 3
+HYPER = Hypergraph.from_lists(
+    [[0, 1, 2], [2, 3], [3, 4, 5], [0, 5]], num_nodes=N, hyperedge_weight=[1.0, 2.0, 0.5, 1.0]
+)
+PATH = Graph.from_edge_index([[0, 1, 2, 4], [1, 2, 3, 5]], num_nodes=N, directed=False)
+
+
+def walk(structure):
+    """One step of a random walk as a matrix."""
+    if isinstance(structure, Graph):
+        counts = structure.adj.dense().double()
+    else:
+        h, w = structure.incidence().double(), structure.hyperedge_weight.double()
+        counts = h @ torch.diag(w / h.sum(0)) @ h.T
+    return counts / counts.sum(1, keepdim=True).clamp(min=1e-300)
+
+
+@pytest.mark.parametrize("structure", [HYPER, PATH], ids=["hypergraph", "graph"])
+def test_positions_are_walked_random_vectors(structure):
+    x = torch.randn(N, 5, generator=torch.Generator().manual_seed(3)).double()
+    total = torch.zeros_like(x)
+    for _ in range(3):
+        x = walk(structure) @ x
+        total += F.normalize(x)
+    found = position_features(structure, 5, num_steps=3, seed=3)
+    torch.testing.assert_close(found.double(), F.normalize(total), atol=1e-5, rtol=0)
+    assert not found[6].any()
+    assert torch.equal(found, position_features(structure, 5, num_steps=3, seed=3))
+    assert not torch.equal(found, position_features(structure, 5, num_steps=3, seed=4))
+
+
+def test_positions_tell_communities_apart():
+    cliques = [[i, j] for c in (0, 5) for i in range(c, c + 5) for j in range(i + 1, c + 5)]
+    p = position_features(Graph.from_edge_index(torch.tensor([*cliques, [4, 5]]).T, num_nodes=10, directed=False))
+    within, across = p[0] @ p[3], p[0] @ p[8]
+    assert within > across + 0.1
+
+
+def test_later_nodes_get_the_mean_of_known_ones_around_them():
+    known, p = torch.tensor([0, 2, 3]), numbers(3, 2, seed=1).float()
+    found = extend_positions(PATH, p, known)
+    torch.testing.assert_close(found[known], p)
+    torch.testing.assert_close(found[1], (p[0] + p[1]) / 2)
+    assert not found[4:].any()  # 4 and 5 know each other alone
+    found = extend_positions(HYPER, p, known)
+    torch.testing.assert_close(found[1], (p[0] + p[1]) / 2)
+    torch.testing.assert_close(found[5], (p[2] + p[0]) / 2)
+    torch.testing.assert_close(found[4], p[2])
+
+
+@pytest.mark.parametrize("student", ["published", "words"])
+def test_a_student_with_positions_takes_rows_without(student):
+    options = {"norm": False, "unit_rows": True} if student == "words" else {}
+    torch.manual_seed(0)
+    wide = MLP(7, 6, 3, **options)
+    wide(numbers(9, 7).float())  # statistics of the norm
+    both = WithPositions(wide.eval(), num_features=4).eval()
+    x = numbers(5, 4, seed=2).float()
+    padded = torch.cat([x, torch.zeros(5, 3)], 1)
+    torch.testing.assert_close(both(x), wide(padded))
+    torch.testing.assert_close(both(padded + 1), wide(padded + 1))
+    torch.testing.assert_close(both.folded()(x), both(x), atol=1e-5, rtol=1e-5)
+
+
+def test_only_the_student_gets_positions(data):
+    positions, widths = numbers(240, 3, seed=4).float(), []
+
+    def teacher(x, structure):
+        widths.append(x.shape[1])
+        return torch.zeros(len(x), 3)
+
+    student = WithPositions(nn.Linear(data.num_features + 3, 3), data.num_features)
+    distill(teacher, student, data, objective=glnn(), positions=positions, epochs=1)
+    assert set(widths) == {data.num_features}
+    with pytest.raises(ArgumentError, match=r"positions: expected shape \[240, P\], got shape \[2, 3\]"):
+        distill(teacher, student, data, positions=positions[:2], epochs=1)
+
+
+def test_nosmog_matches_what_enters_the_last_layers(data):
+    teacher = HGNN(data.num_features, 5, 3)
+    part, student = training_view(data), students()["custom module"]
+    expected = penultimate(teacher, part.x, part.structure)
+    assert expected.shape == (240, 5)
+    result = distill(teacher, student, data, objective=nosmog(), epochs=3)
+    assert len(result.history) == 3
+    assert not any(m._forward_pre_hooks for m in student.modules())
+    with pytest.raises(ArgumentError, match="teacher: expected a network whose embedding can be read"):
+        distill(torch.zeros(240, 3), student, data, objective=nosmog(), epochs=1)
+    with pytest.raises(ArgumentError, match="module: expected a network of several layers"):
+        penultimate(nn.Identity(), part.x)

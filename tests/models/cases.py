@@ -118,8 +118,8 @@ NODES = {
     "MLP": node_model(
         lambda: MLP(IN, 5, CLASSES), None, batch="batch norm takes rows alone", caches="takes no structure"
     ),
-    "AllDeepSets": node_model(lambda: AllDeepSets(IN, 8, CLASSES, num_layers=2), hypergraph),
-    "AllSetTransformer": node_model(lambda: AllSetTransformer(IN, 8, CLASSES, num_layers=2), hypergraph),
+    "AllDeepSets": node_model(lambda: AllDeepSets(IN, 32, CLASSES), hypergraph),
+    "AllSetTransformer": node_model(lambda: AllSetTransformer(IN, 16, CLASSES), hypergraph),
     "EDHNN": node_model(lambda: EDHNN(IN, 8, CLASSES, num_layers=2), hypergraph),
     "HyperND": node_model(lambda: HyperND(IN, 8, CLASSES, num_steps=5), hypergraph),
     "HyperND cubes": node_model(lambda: HyperND(IN, 8, CLASSES, num_steps=3, power=3.0), hypergraph),

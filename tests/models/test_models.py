@@ -147,10 +147,14 @@ def test_dropout_only_in_training(case):
     assert not torch.equal(model(x, *structure), model(x, *structure))
 
 
-@pytest.mark.parametrize("case", NODES.values(), ids=NODES)
-def test_overfits_its_labels(case):
+RATES = {"AllDeepSets": 0.01}  # at 0.05 its ReLUs die
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_overfits_its_labels(name):
     """Twenty nodes, three classes, no dropout: a network whose gradients flow fits them."""
     torch.manual_seed(1)
+    case = NODES[name]
     model, (x, *structure) = case.build().double(), case.inputs(20)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -158,7 +162,7 @@ def test_overfits_its_labels(case):
         elif hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = 0.0
     y = torch.arange(20) % CLASSES
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(model.parameters(), lr=RATES.get(name, 0.05))
     first = None
     for _ in range(80):
         optimizer.zero_grad()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hgraph.distill.objectives.activations import MatchSimilarity
 from hgraph.distill.objectives.high_order import HighOrder
 from hgraph.distill.objectives.lesson import Term
 from hgraph.distill.objectives.reliable import NoisyFeatures, ReliableLabels
@@ -61,24 +62,25 @@ def glnn(lam: float = 0.0, *, temperature: float = 1.0) -> Term:
     return lam * Labels() + (1 - lam) * SoftLabels(temperature)
 
 
-def nosmog(lam: float = 0.0, *, epsilon: float = 0.01, noisy: float = 0.5) -> Term:
-    r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)(\mathrm{KL}_{soft} + \mu\,\mathrm{KL}_{noisy})`.
+def nosmog(lam: float = 0.0, *, epsilon: float = 0.01, noisy: float = 0.5, similarity: float = 0.1) -> Term:
+    r""":math:`\lambda\,\mathrm{CE} + (1 - \lambda)(\mathrm{KL}_{soft} + \mu\,\mathrm{KL}_{noisy} + \eta\,\Delta)`.
 
-    For the other parts of NOSMOG, append `position_features` to the student's input, and add `MatchSimilarity` if the
-    teacher's embedding is available.
+    The student of NOSMOG also reads where a node is in the structure: `compare` and `distill` take ``positions``.
 
     Args:
         lam: weight of the labels.
         epsilon: see `NoisyFeatures`.
         noisy: mu, the weight of the term with noisy features.
+        similarity: eta, the weight of `MatchSimilarity`, which needs a network as teacher; 0 leaves it out.
 
     Source: NOSMOG (Tian et al., ICLR 2023).
 
     >>> [(factor, type(term).__name__) for factor, term in nosmog().terms]
-    [(1.0, 'SoftLabels'), (0.5, 'NoisyFeatures')]
+    [(1.0, 'SoftLabels'), (0.5, 'NoisyFeatures'), (0.1, 'MatchSimilarity')]
     """
     _check_lam(lam)
-    return lam * Labels() + (1 - lam) * (SoftLabels() + noisy * NoisyFeatures(epsilon))
+    soft = SoftLabels() + noisy * NoisyFeatures(epsilon)
+    return lam * Labels() + (1 - lam) * (soft + similarity * MatchSimilarity())
 
 
 def krd(lam: float = 0.0, *, noise: float = 1.0) -> Term:

@@ -15,7 +15,7 @@ from hgraph.distill.objectives.lesson import Lesson, Loss, Term
 from hgraph.errors import ArgumentError
 from hgraph.train import eval_mode
 
-__all__ = ["MatchEmbedding", "MatchSimilarity", "activations"]
+__all__ = ["MatchEmbedding", "MatchSimilarity", "activations", "penultimate"]
 
 
 @torch.no_grad()
@@ -37,6 +37,40 @@ def activations(module: nn.Module, layer: str, *inputs: Any) -> Tensor:
     with _recording(module, layer) as outputs, eval_mode(module):
         module(*inputs)
         return _last(outputs, layer)
+
+
+@torch.no_grad()
+def penultimate(module: nn.Module, *inputs: Any) -> Tensor:
+    """The embedding that a network classifies: what enters its last layer with parameters, in eval mode.
+
+    Args:
+        module: any network; its mode is restored.
+        *inputs: positional arguments of the network.
+
+    Raises:
+        ArgumentError: no child of the network has parameters.
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> penultimate(net, torch.ones(4, 2)).shape
+    torch.Size([4, 3])
+    """
+    entered: list[Tensor] = []
+    hooks = [layer.register_forward_pre_hook(_recorder_of_inputs(entered)) for layer in _parts(module)]
+    try:
+        with eval_mode(module):
+            module(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return _last(entered, "last")
+
+
+def _parts(module: nn.Module) -> list[nn.Module]:
+    """The children with parameters; of an only child its own."""
+    children = [child for child in module.children() if any(True for _ in child.parameters())]
+    if not children:
+        raise ArgumentError("module", "a network of several layers", type(module).__name__)
+    return _parts(children[0]) if len(children) == 1 and list(children[0].children()) else children
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +118,12 @@ class MatchSimilarity(Term):
     B is a new random sample of ``sample`` nodes in each step, so that memory is O(sample^2).
 
     Args:
-        target: the teacher's embedding [N', D] of the observed nodes.
-        layer: name of the student's layer.
+        target: the teacher's embedding [N', D] of the observed nodes; None takes what enters the teacher's last layer.
+        layer: name of the student's layer; None takes what enters its last layer.
         sample: n, the number of sampled nodes.
+
+    Raises:
+        ArgumentError: no target, and a teacher that is no network of several layers.
 
     Source: NOSMOG (Tian et al., ICLR 2023), representational similarity distillation.
 
@@ -100,13 +137,19 @@ class MatchSimilarity(Term):
     0.0
     """
 
-    target: Tensor = field(repr=False)
-    layer: str
+    target: Tensor | None = field(default=None, repr=False)
+    layer: str | None = None
     sample: int = 1024
 
     def bind(self, lesson: Lesson) -> Loss:
         """The loss on the output of the layer in the forward pass of the logits."""
-        outputs, target = _record_layer(lesson, self.layer, self.target)
+        target = self.target
+        if target is None:
+            if lesson.embed is None:
+                hint = "Pass the network itself, or target= for MatchSimilarity"
+                raise ArgumentError("teacher", "a network whose embedding can be read", "no network", hint)
+            target = lesson.embed()
+        outputs, target = _record_layer(lesson, self.layer, target)
 
         def loss(logits: Tensor) -> Tensor:
             nodes = torch.randperm(len(target), device=target.device)[: self.sample]
@@ -116,12 +159,16 @@ class MatchSimilarity(Term):
         return loss
 
 
-def _record_layer(lesson: Lesson, layer: str, target: Tensor) -> tuple[list[Tensor], Tensor]:
+def _record_layer(lesson: Lesson, layer: str | None, target: Tensor) -> tuple[list[Tensor], Tensor]:
     x = lesson.part.x
     if target.dim() != 2 or len(target) != len(x):
         raise ArgumentError("target", f"embeddings [{len(x)}, D], one row per observed node", list(target.shape))
     outputs: list[Tensor] = []
-    lesson.hooks.append(_find(lesson.student, layer).register_forward_hook(_recorder(outputs)))
+    if layer is None:
+        record = _recorder_of_inputs(outputs)
+        lesson.hooks.extend(part.register_forward_pre_hook(record) for part in _parts(lesson.student))
+    else:
+        lesson.hooks.append(_find(lesson.student, layer).register_forward_hook(_recorder(outputs)))
     return outputs, target.detach().to(x)
 
 
@@ -142,6 +189,13 @@ def _recorder(outputs: list[Tensor]) -> Any:
     return record
 
 
+def _recorder_of_inputs(entered: list[Tensor]) -> Any:
+    def record(module: nn.Module, inputs: Any) -> None:
+        entered[:] = [inputs[0]]
+
+    return record
+
+
 def _find(module: nn.Module, layer: str) -> nn.Module:
     layers = dict(module.named_modules())
     if layer not in layers:
@@ -149,7 +203,7 @@ def _find(module: nn.Module, layer: str) -> nn.Module:
     return layers[layer]
 
 
-def _last(outputs: list[Tensor], layer: str) -> Tensor:
+def _last(outputs: list[Tensor], layer: str | None) -> Tensor:
     if not outputs:
         raise ArgumentError("layer", "a layer that the forward pass calls", repr(layer))
     return outputs[-1]

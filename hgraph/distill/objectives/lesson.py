@@ -28,6 +28,8 @@ class Lesson:
         teacher: the teacher in eval mode on the training structure, a function of features [N', F] to logits [N', C];
             None if there are only logits, or no teacher.
         teacher_logits: the teacher's logits [N', C] on the observed nodes; None without a teacher.
+        embed: the teacher's embedding [N', D] of the observed nodes, what enters its last layer; None if the teacher is
+            no network.
         learned: modules that terms train with the student, such as projections; filled by `Term.bind`.
         hooks: hooks that terms register on the student; removed after training.
 
@@ -42,6 +44,7 @@ class Lesson:
     student: nn.Module
     teacher: Teach | None
     teacher_logits: Tensor | None
+    embed: Callable[[], Tensor] | None = None
     learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     hooks: list[RemovableHandle] = field(default_factory=list)
 
