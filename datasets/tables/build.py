@@ -164,8 +164,9 @@ def from_tables(
         used = kinds.kinds_of(table, types, missing, leave_out=excluded)
         rows = parts[0].numpy() if len(parts[0]) else None
         encoder = Encoder.fit(table, used, rows=rows, missing=missing, decimal=decimal)
-    notes = {} if table is None else _read_as_missing(table, label, used, missing)
-    for text in notes.values():
+    notes = [] if table is None else _read_as_missing(table, label, used, missing)
+    notes += [] if table is None else _read_as_categories(table, used, types or {}, missing)
+    for text in notes:
         _LOG.warning("%s: %s", name, text)
     x, feature_names = _features(encoder, table, made.structure, list(index))
     names: dict[str, Any] = {
@@ -189,7 +190,7 @@ def from_tables(
         license=license,
         redistribute=redistribute,
         citation=citation,
-        caveats=(*notes.values(), *_caveats(made, encoder, used, split)),
+        caveats=(*notes, *_caveats(made, encoder, used, split)),
     )
 
 
@@ -309,11 +310,9 @@ def _moments(structure: Graph | Hypergraph) -> tuple[float, float]:
     return float(degree.mean()), float(degree.std())
 
 
-def _read_as_missing(
-    table: Table, label: str | None, used: Mapping[str, str], missing: Collection[str]
-) -> dict[str, str]:
-    """Notes by column on texts that are read as missing, but could be a class or a category."""
-    found = {}
+def _read_as_missing(table: Table, label: str | None, used: Mapping[str, str], missing: Collection[str]) -> list[str]:
+    """Notes on texts that are read as missing, but could be a class or a category."""
+    found = []
     texts = frozenset(missing) - {""}
     for name in [n for n in (label,) if n is not None] + [n for n, kind in used.items() if kind == "categorical"]:
         counts: dict[str, int] = {}
@@ -325,7 +324,21 @@ def _read_as_missing(
         if counts:
             listed = ", ".join(f"{count:,} {text!r}" for text, count in counts.items())
             what = "class" if name == label else "category"
-            found[name] = f"Column {name!r}: {listed} read as missing, not as a {what}. Pass --missing '' to keep them."
+            found.append(f"Column {name!r}: {listed} read as missing, not as a {what}. Pass --missing '' to keep them.")
+    return found
+
+
+def _read_as_categories(
+    table: Table, used: Mapping[str, str], types: Mapping[str, str], missing: Collection[str]
+) -> list[str]:
+    """Notes on columns of numbers with text, such as "12 p.", that are inferred as categories or text."""
+    found = []
+    for name in (n for n, kind in used.items() if kind in ("categorical", "text") and n not in types):
+        cells = dict.fromkeys(cell for chunk in table[name] for cell in chunk if cell not in missing)
+        if cells and quantities.with_text(cells):
+            example = next(iter(cells))
+            what = f"Column {name!r} is read as {used[name]}, although its cells are numbers with text: {example!r}"
+            found.append(f"{what}. Remove the text to use the numbers, or pass --type {name}={used[name]}.")
     return found
 
 
