@@ -12,7 +12,7 @@ import typer
 
 from hgraph.cli.choices import RECOMMENDERS, listed
 from hgraph.cli.common import device_of, environment_info, print_results, run_folder
-from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, running, write_json
+from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
 
@@ -182,6 +182,7 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
         source, model, seed, hidden = (config[key] for key in ("source", "model", "seed", "hidden"))
         if config.get("kind") != "recommender" or model not in RECOMMENDERS:
             raise DataError(f"{run}: a run of {model!r}, which is not a recommender ({listed(RECOMMENDERS)})")
+        check_source(run, source)
         reading: dict[str, Any] = {name: config.get(name) for name in ("min_rating", "split")}
         data = load_interactions(source, root, seed, **reading)[0]
         if fingerprint(data) != config["data_sha256"]:
