@@ -8,7 +8,15 @@ from collections.abc import Callable
 import torch
 
 from hgraph.data import Data
-from hgraph.datasets.common import DEGREE_CAVEAT, Root, check_sizes, default_features, random_split, text_of
+from hgraph.datasets.common import (
+    DEGREE_CAVEAT,
+    Root,
+    check_sizes,
+    default_features,
+    features_meta,
+    random_split,
+    text_of,
+)
 from hgraph.datasets.registry import register
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Hypergraph
@@ -47,7 +55,7 @@ def _make_loader(name: str, sizes: dict[str, int]) -> Callable[..., Data]:
             x = torch.nn.functional.one_hot(y, len(_PARTIES)).float()
             x = x + noise * torch.randn(x.shape, generator=generator)
         else:
-            x = default_features(structure, features)
+            x, meta = default_features(structure, features), {**meta, **features_meta(features)}
         data = Data(structure, x, y, {"default": random_split(structure, y, seed=seed)}, meta).validate()
         check_sizes(name, [data], sizes, skip=["features"] * (features != "degree"))
         return data

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data, Split
+from hgraph.data.derived import FEATURES_FROM, features_from
 from hgraph.datasets.download import fetch_listed, listed
 from hgraph.datasets.registry import info
 from hgraph.errors import ArgumentError, DataError
@@ -21,6 +22,7 @@ __all__ = [
     "Root",
     "check_sizes",
     "default_features",
+    "features_meta",
     "files_of",
     "labeled_data",
     "random_split",
@@ -32,7 +34,8 @@ __all__ = [
 Root = str | os.PathLike[str] | None
 
 DEGREE_CAVEAT = (
-    "There are no features: x is log(1 + degree), one column, computed on the whole structure; "
+    "There are no features: x is log(1 + degree), one column, computed on the whole structure (in the production "
+    "setting, training computes it on the structure of the observed nodes); "
     "features='constant' uses no information from the structure, features='none' gives no columns."
 )
 
@@ -91,12 +94,20 @@ def default_features(structure: Graph | Hypergraph, kind: str) -> Tensor:
     choices = ["degree", "constant", "none"] + ["memberships"] * isinstance(structure, Hypergraph)
     if kind not in choices:
         raise ArgumentError("features", f"one of {choices}", repr(kind))
-    degree = structure.degree() if isinstance(structure, Graph) else structure.node_degree()
     if kind == "degree":
-        return torch.log1p(degree.float())[:, None]
+        return features_from("degree", structure)
     if kind == "memberships" and isinstance(structure, Hypergraph):
         return structure.incidence().float()
-    return torch.ones(len(degree), int(kind == "constant"))
+    return torch.ones(structure.num_nodes, int(kind == "constant"))
+
+
+def features_meta(kind: str) -> dict[str, Any]:
+    """Metadata that says from what the features of `default_features` are computed, for production splits.
+
+    >>> features_meta("degree"), features_meta("constant")
+    ({'features_from': 'degree'}, {})
+    """
+    return {FEATURES_FROM: kind} if kind == "degree" else {}
 
 
 def random_split(
@@ -153,7 +164,7 @@ def labeled_data(
         DataError: a count differs from the card.
     """
     x, splits = default_features(structure, features), {"default": random_split(structure, y, seed=seed)}
-    data = Data(structure, x, y, splits, meta, target).validate()
+    data = Data(structure, x, y, splits, {**meta, **features_meta(features)}, target).validate()
     check_sizes(name, [data], info(name).sizes, skip=["features"] * (features != "degree") + [*skip])
     return data
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data, Split
-from hgraph.datasets.common import DEGREE_CAVEAT, Root, default_features, random_split
+from hgraph.datasets.common import DEGREE_CAVEAT, Root, default_features, features_meta, random_split
 from hgraph.datasets.download import fetch_unlisted
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError
@@ -66,13 +66,14 @@ def _make_loader(info: _Info) -> Callable[..., Data]:
         if len(y) and (int(y.min()) < -1 or int(y.max()) >= info.classes):
             raise DataError(f"{info.name}: expected labels in 0 .. {info.classes - 1}")
         x = _features(info, read["features.pkl"]) if info.features else default_features(structure, features)
+        meta = {"class_names": None, **({} if info.features else features_meta(features))}
         if "train_mask.pkl" in read:
             masks = {part: _vector(info, read[f"{part}_mask.pkl"], part).bool() for part in ("train", "val", "test")}
             ids = {part: mask.nonzero().flatten() for part, mask in masks.items()}
             split = Split(structure, ids["train"], ids["val"][:0] if info.same_val_test else ids["val"], ids["test"])
         else:
             split = random_split(structure, y, seed=seed)
-        return Data(structure, x, y, {"default": split}, {"class_names": None}).validate()
+        return Data(structure, x, y, {"default": split}, meta).validate()
 
     loader.__doc__ = f"The data set ``{info.name}``; see its card for details."
     return loader

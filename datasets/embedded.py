@@ -9,6 +9,7 @@ import torch
 
 from hgraph.builders import knn_hypergraph
 from hgraph.data import Data, Split
+from hgraph.data.derived import STRUCTURE_FROM
 from hgraph.datasets.registry import register
 from hgraph.structure import Graph, Hypergraph
 
@@ -30,7 +31,8 @@ _ONE_HOT = "There are no features: x is the identity, one column per node, so a 
     citation="E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits. UCI ML Repository, 1998.",
     caveats=(
         "These are the test digits of the UCI set; its training digits are not part of scikit-learn.",
-        "The hypergraph is built from the pixels of all digits, including test digits, but without labels.",
+        "The hypergraph is built from the pixels of all digits, including test digits, but without labels. In the "
+        "production setting, training uses a hypergraph built from the observed digits only.",
         "Hyperedge i has digit i and its k nearest neighbors, so no node is isolated.",
         "Pixels are scaled from 0..16 to 0..1.",
         "The default split is random per class (`seed`): 20 training, 30 validation, the others test nodes.",
@@ -55,6 +57,7 @@ def digits(root: Root = None, *, k: int = 10, seed: int = 0) -> Data:
     y = torch.from_numpy(bunch.target).long()
     structure = knn_hypergraph(x, k)
     meta = {
+        STRUCTURE_FROM: {"builder": "knn_hypergraph", "k": k},
         "node_names": tuple(f"digit {i}" for i in range(len(x))),
         "class_names": tuple(str(c) for c in bunch.target_names),
         "feature_names": tuple(bunch.feature_names),

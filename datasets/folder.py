@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import errno
 import hashlib
 import json
@@ -136,8 +137,9 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
         meta |= {name.removeprefix("meta."): t for name, t in tensors.items() if name.startswith("meta.")}
         if head["encoder"]:
             meta["encoder"] = Encoder.load(path)
-        splits = {name: _split(structure, tensors, i) for i, name in enumerate(_expected(head["splits"], list))}
-        data = Data(structure, tensors["x"], tensors["y"], splits, meta, head["target"]).validate()
+        data = Data(structure, tensors["x"], tensors["y"], {}, meta, head["target"])
+        splits = {name: _split(data, tensors, i) for i, name in enumerate(_expected(head["splits"], list))}
+        data = dataclasses.replace(data, splits=splits).validate()
     except (KeyError, TypeError, AttributeError, OSError, ValueError, RecursionError, HgraphError) as error:
         if isinstance(error, DataError):
             raise
@@ -324,15 +326,11 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: damaged safetensors file ({error})") from error
 
 
-def _split(structure: Graph | Hypergraph, tensors: Mapping[str, Tensor], number: int) -> Split:
+def _split(data: Data, tensors: Mapping[str, Tensor], number: int) -> Split:
     parts = {part: tensors.get(f"split.{number}.{part}") for part in _PARTS}
-    observed = parts.pop("observed")
-    if any(t is None or t.dtype != torch.int64 for t in parts.values()):
+    if any(t is None or t.dtype != torch.int64 for name, t in parts.items() if name != "observed" or t is not None):
         raise DataError(f"split {number}: expected node ids")
-    if observed is not None:
-        restrict = structure.subgraph if isinstance(structure, Graph) else structure.subhypergraph
-        return Split(restrict(observed), observed=observed, **parts)  # type: ignore[arg-type]
-    return Split(structure, **parts)  # type: ignore[arg-type]
+    return Split(data.structure, **parts).rebuilt(data)  # type: ignore[arg-type]
 
 
 def _expected(value: Any, kind: type) -> Any:

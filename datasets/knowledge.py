@@ -103,14 +103,19 @@ def _sizes(nodes: int, relations: int, train: int, val: int, test: int) -> dict[
 _UNSEEN = (
     "{} test and {} validation triples have an entity without training triples; entities are counted over all parts."
 )
+_INVERSE = "{:,} of the test triples have their inverse in training: they follow from it without any learning."
 for _name, _path, _description, _counts, _caveats in (
     ("wn18rr", "WN18RR", "Relations between the synsets of WordNet, without inverses.",
-     _sizes(40943, 11, 86835, 3034, 3134), (_UNSEEN.format(210, 210), "Entities are 8-digit offsets, as strings.")),
+     _sizes(40943, 11, 86835, 3034, 3134), (_UNSEEN.format(210, 210), "Entities are 8-digit offsets, as strings.",
+     _INVERSE.format(1086))),
     ("fb15k-237", "FB15k-237", "Triples of Freebase, without inverses.",
      _sizes(14541, 237, 272115, 17535, 20466), (_UNSEEN.format(28, 9),)),
-    ("kinship", "kinship", "Kinship terms among 104 members of a tribe.", _sizes(104, 25, 8544, 1068, 1074), ()),
-    ("umls", "umls", "Relations between concepts of medicine.", _sizes(135, 46, 5216, 652, 661), ()),
-    ("nations", "nations", "Relations between 14 countries.", _sizes(14, 55, 1592, 199, 201), ()),
+    ("kinship", "kinship", "Kinship terms among 104 members of a tribe.", _sizes(104, 25, 8544, 1068, 1074),
+     (_INVERSE.format(389),)),
+    ("umls", "umls", "Relations between concepts of medicine.", _sizes(135, 46, 5216, 652, 661),
+     (_INVERSE.format(63),)),
+    ("nations", "nations", "Relations between 14 countries.", _sizes(14, 55, 1592, 199, 201),
+     (_INVERSE.format(173),)),
 ):  # fmt: skip
     register(
         _name,
@@ -136,7 +141,10 @@ register(
     license="MIT for the repository; terms of the data not stated",
     redistribute=False,
     citation=_CONVE + "; text form by villmow/datasets_knowledge_embedding",
-    caveats=("Names do not correspond one to one to the entities of wn18rr; scores are not comparable.",),
+    caveats=(
+        "Names do not correspond one to one to the entities of wn18rr; scores are not comparable.",
+        _INVERSE.format(1086),
+    ),
     sizes=_text_sizes,
     files=files_of("kg_wn18rr_text", "train", "valid", "test"),
 )(_texts("wn18rr-text", "kg_wn18rr_text", "", _text_sizes))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hgraph.data import Data, Dataset, Split
 from hgraph.data.split import Parts
-from hgraph.datasets.common import Root, default_features
+from hgraph.datasets.common import Root, default_features, features_meta
 from hgraph.datasets.download import fetch_unlisted
 from hgraph.datasets.rawfiles import Files, arrays, columns, integers, torch_saved
 from hgraph.datasets.registry import dataset, register
@@ -188,7 +188,9 @@ class _Raw:
                 values = torch.cat([table[edges], table[edges]]) if self.inverse else table[edges]
                 meta[key.replace("edge_feat", "edge_features")] = structure.adj.sort_edges(values)
         x = meta.pop("node_feat", None)
-        return structure, default_features(structure, features) if x is None else x, meta
+        if x is None:
+            return structure, default_features(structure, features), meta | features_meta(features)
+        return structure, x, meta
 
 
 def _column(files: Files, name: str) -> Tensor:

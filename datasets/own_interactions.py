@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from hgraph.data import Dataset, Interactions
+from hgraph.data.leaks import revealed_pairs
 from hgraph.data.split import in_time
 from hgraph.datasets.pairs import columns_of, last_of_users, latest, pairs_of
 from hgraph.errors import ArgumentError, DataError
@@ -109,7 +110,7 @@ def from_interactions(
         )
     if triples is not None:
         caveats.append(_coverage(Path(triples), triple_ids, num_items, list(entities)))
-    caveats += _warn(path, coverage_of(data))
+    caveats += _warn(path, [*coverage_of(data), *revealed_pairs(data)])
     both = [name for name in user_ids if name in entities]
     if both:
         what = f"{len(both):,} names, such as {both[0]!r}, belong to a user and to an entity, which are different nodes"

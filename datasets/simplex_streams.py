@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hgraph.data import Data
-from hgraph.datasets.common import Root, check_sizes, default_features, files_of
+from hgraph.datasets.common import Root, check_sizes, default_features, features_meta, files_of
 from hgraph.datasets.download import fetch_listed, listed
 from hgraph.datasets.rawfiles import read_at_most
 from hgraph.datasets.registry import register
@@ -74,7 +74,7 @@ def _make_loader(name: str, folder: str, sizes: dict[str, int]) -> Callable[...,
             num_hyperedges=len(size),
         )
         y = torch.full((len(size),), -1)
-        meta = {
+        meta = features_meta(features) | {
             "node_names": tuple(names[i] for i in ids.tolist()),
             "hyperedge_time": torch.from_numpy(time[order]),
         }

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hgraph.data import Data
-from hgraph.datasets.common import Root, check_sizes, default_features, random_split
+from hgraph.datasets.common import Root, check_sizes, default_features, features_meta, random_split
 from hgraph.datasets.download import fetch_listed
 from hgraph.datasets.registry import register
 from hgraph.errors import DataError, MissingPackageError
@@ -84,6 +84,7 @@ def _make_loader(name: str, file: str, classes: tuple[str, ...] | None, sizes: d
             values, y = torch.unique(labels, return_inverse=True)  # 1-based, or 4 and 5
             meta["class_names"] = meta.get("class_names") or classes or tuple(str(int(v)) for v in values)
             splits["default"] = random_split(structure, y, seed=seed)
+        meta |= features_meta(features)
         data = Data(structure, default_features(structure, features), y, splits, meta).validate()
         check_sizes(name, [data], sizes, skip=["features"] * (features != "memberships"))
         return data

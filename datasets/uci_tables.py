@@ -7,7 +7,7 @@ import csv
 import torch
 
 from hgraph.data import Data
-from hgraph.datasets.common import Root, check_sizes, default_features, random_split, text_of
+from hgraph.datasets.common import Root, check_sizes, default_features, features_meta, random_split, text_of
 from hgraph.datasets.registry import info, register
 from hgraph.errors import DataError
 from hgraph.structure import Hypergraph
@@ -127,7 +127,8 @@ def _data(
     structure = Hypergraph.from_coo(node=node, hyperedge=hyperedge, num_nodes=len(table), num_hyperedges=len(keys))
     names = tuple(f"{attributes[a]}={value}" for a, value in keys)
     x, split = default_features(structure, features), random_split(structure, y, seed=seed)
-    data = Data(structure, x, y, {"default": split}, {**meta, "hyperedge_names": names}).validate()
+    meta_of_set = {**meta, "hyperedge_names": names, **features_meta(features)}
+    data = Data(structure, x, y, {"default": split}, meta_of_set).validate()
     changed = ["hyperedges", "incidences"] * any("?" in column for column in columns)
     changed += ["features"] * (features != "memberships" or len(changed) > 0)
     check_sizes(name, [data], info(name).sizes, skip=changed)

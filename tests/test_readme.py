@@ -26,7 +26,7 @@ def test_python_blocks_print_what_they_say() -> None:
 
 def test_the_printed_table_has_the_columns_of_the_report() -> None:
     header = next(line for line in README.splitlines() if line.startswith("model  "))
-    assert re.split(r"\s{2,}", header) == report._HEADER
+    assert re.split(r"\s{2,}", header) == ["model", "test accuracy", *report._HEADER]
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data, Dataset, Split
+from hgraph.data.derived import FEATURES_FROM, features_from
+from hgraph.data.leaks import class_hyperedges, copies_of_label, repeated_rows
 from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds, quantities
 from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.encoder import Encoder
@@ -93,7 +96,7 @@ def from_tables(
     Ids are text: 7 and 07 are different nodes. Nodes without edges are kept; an id that is not in ``nodes`` is an
     error. The kind of a column of ``nodes`` is inferred from all its cells (by the rules of
     `hgraph.datasets.tables.kinds.infer`), and an `Encoder` that is fitted on the training rows encodes it. Without
-    features, x is the identity for at most 2,048 nodes, else a one and the standardized logarithm of the degree.
+    features, x is the identity for at most 2,048 nodes, else a one and the logarithm of 1 + the degree.
 
     Args:
         nodes: the table of nodes.
@@ -169,6 +172,9 @@ def from_tables(
     for text in notes:
         _LOG.warning("%s: %s", name, text)
     x, feature_names = _features(encoder, table, made.structure, list(index))
+    leaks = _leaks(table, label, encoder, x, labels, made.structure, parts, missing)
+    for text in leaks:
+        _LOG.warning("%s: %s", name, text)
     names: dict[str, Any] = {
         "node_names": tuple(index),
         "class_names": labels.class_names,
@@ -179,7 +185,7 @@ def from_tables(
     if encoder.feature_names:
         names["encoder"] = encoder
     elif feature_names == inputs.DEGREE:
-        names["degree_moments"] = _moments(made.structure)
+        names |= {"degree_moments": (0.0, 1.0), FEATURES_FROM: "one and log degree"}
     splits = {"default": Split(made.structure, *parts)} if any(map(len, parts)) else {}
     data = Data(made.structure, x, labels.y, splits, made.meta | names).validate()
     return Dataset(
@@ -190,7 +196,7 @@ def from_tables(
         license=license,
         redistribute=redistribute,
         citation=citation,
-        caveats=(*notes, *_caveats(made, encoder, used, split)),
+        caveats=(*notes, *leaks, *_caveats(made, encoder, used, split)),
     )
 
 
@@ -300,14 +306,7 @@ def _features(
     n = structure.num_nodes
     if n <= _IDENTITY:
         return torch.eye(n), tuple(f"{inputs.IDENTITY}{name}" for name in names)
-    mean, deviation = _moments(structure)
-    degree = (inputs.log_degree(structure) - mean) / max(deviation, 1e-6)
-    return torch.stack([torch.ones(n), degree], 1), inputs.DEGREE
-
-
-def _moments(structure: Graph | Hypergraph) -> tuple[float, float]:
-    degree = inputs.log_degree(structure)
-    return float(degree.mean()), float(degree.std())
+    return features_from("one and log degree", structure), inputs.DEGREE
 
 
 def _read_as_missing(table: Table, label: str | None, used: Mapping[str, str], missing: Collection[str]) -> list[str]:
@@ -340,6 +339,26 @@ def _read_as_categories(
             what = f"Column {name!r} is read as {used[name]}, although its cells are numbers with text: {example!r}"
             found.append(f"{what}. Remove the text to use the numbers, or pass --type {name}={used[name]}.")
     return found
+
+
+def _leaks(
+    table: Table | None,
+    label: str | None,
+    encoder: Encoder,
+    x: Tensor,
+    labels: Labels,
+    structure: Graph | Hypergraph,
+    parts: tuple[Tensor, Tensor, Tensor],
+    missing: Collection[str],
+) -> list[str]:
+    """Sentences on features and hyperedges that reveal the label."""
+    if table is None or label is None:
+        return []
+    columns = {c.name: chain.from_iterable(table[c.name]) for c in encoder.codings}
+    cells = chain.from_iterable(table[label])
+    found = copies_of_label(columns, cells, missing={"", *missing}, canonical=canonical)
+    found += repeated_rows(x, *parts) if encoder.feature_names else []
+    return found + class_hyperedges(structure, labels.y)
 
 
 def _caveats(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str], split: str) -> tuple[str, ...]:

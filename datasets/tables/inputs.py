@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from hgraph.data import Data
+from hgraph.data.derived import log_degree
 from hgraph.data.labels import labeled
 from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.table import cells_of, read_table
 from hgraph.errors import DataError
 from hgraph.files import write_atomically
-from hgraph.structure import Graph
 
-__all__ = ["DEGREE", "IDENTITY", "Inputs", "log_degree"]
+__all__ = ["DEGREE", "IDENTITY", "Inputs"]
 
 _LOG = logging.getLogger("hgraph")
 _FILE = "inputs.json"
@@ -42,7 +42,8 @@ class Inputs:
         encoder: the encoder of the columns, or None.
         feature_names: F names, or None if the features have no names.
         class_names: C names, or None.
-        degree: mean and standard deviation of the logarithm of the degree, if it is a feature.
+        degree: mean and standard deviation that standardize the logarithm of the degree, if it is a feature: 0 and 1
+            for data of this version, which does not standardize it.
 
     >>> from hgraph.datasets.tables import from_tables
     >>> people = {"id": ["ada", "ben"], "age": [20, 40], "team": ["a", "b"]}
@@ -187,12 +188,6 @@ class Inputs:
         if unknown:
             raise _unknown(name, "classes", unknown, f"The network has {list(self.class_names)[:10]}")
         return torch.where(known_rows, number[data.y.clamp(min=0)], -1) if len(theirs) else data.y
-
-
-def log_degree(structure: Any) -> Tensor:
-    """log(1 + number of neighbors or hyperedges) of each node [N]."""
-    adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
-    return adjacency.indptr.diff().float().log1p()
 
 
 def _unknown(name: str, what: str, found: Sequence[str], why: str) -> DataError:

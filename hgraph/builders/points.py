@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hgraph.checks import real, whole
+from hgraph.data.derived import structure_builder
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure.hypergraph import Hypergraph
 
@@ -17,6 +18,7 @@ __all__ = ["kmeans_hypergraph", "knn_hypergraph", "radius_hypergraph"]
 _SPARE = 16  # candidates beyond k, so that rounding in the fast search rarely affects the k nearest
 
 
+@structure_builder
 def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 2048) -> Hypergraph:
     r"""One hyperedge per point: the point itself and its k nearest neighbors.
 
@@ -55,6 +57,7 @@ def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 20
     return _one_a_point(members.flatten(), torch.full((n,), members.shape[1]), device)
 
 
+@structure_builder
 def radius_hypergraph(x: Any, radius: float, *, include_self: bool = True, chunk: int = 2048) -> Hypergraph:
     r"""One hyperedge per point: all points within ``radius``.
 
@@ -89,6 +92,7 @@ def radius_hypergraph(x: Any, radius: float, *, include_self: bool = True, chunk
     return _one_a_point(torch.cat(members), torch.cat(sizes), device)
 
 
+@structure_builder
 def kmeans_hypergraph(x: Any, num_clusters: int, *, seed: int = 0) -> Hypergraph:
     """One hyperedge per k-means cluster: each point is in exactly one.
 

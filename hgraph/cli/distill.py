@@ -24,7 +24,7 @@ from hgraph.cli.common import (
     run_folder,
 )
 from hgraph.cli.lessons import Lesson, is_node_run
-from hgraph.cli.node_runs import prepared
+from hgraph.cli.node_runs import Prepared, prepared
 from hgraph.cli.numbers import SEEDS, real, whole
 from hgraph.cli.runs import check_folder, running
 from hgraph.cli.teachers import (
@@ -40,6 +40,7 @@ from hgraph.cli.teachers import (
     prepare,
     split_of,
 )
+from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
@@ -116,6 +117,7 @@ def distill(
     ] = None,
     overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
+    threads: ThreadsOption = None,
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -174,24 +176,24 @@ def distill(
     run |= {"variant": variant.value, "lam": lam, "student": student.value, "setting": on.setting.value}
     run |= {"seed": seed, "epochs": epochs} | learned.shape | {k: v for k, v in task.items() if v is not None}
     run |= {} if learned.run is None else {"teacher_run": str(learned.run.resolve())}
-    run |= {"positions": POSITIONS} if objective is Objective.NOSMOG else {}
-    networks = learned.networks(student, run.get("positions", 0))
+    size = POSITIONS if objective is Objective.NOSMOG else 0
+    run |= {"positions": size} if size else {}
+    networks = learned.networks(student, size)
     options: dict[str, Any] = {"objective": term, "split": split, "task": on.task, "seed": seed, "epochs": epochs}
-    options["positions"] = positions_of(data, split, run.get("positions", 0))
-    with running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place:
+    options["positions"] = positions_of(data, split, size)
+    with (
+        running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place,
+        training_threads(threads, place, node_step(networks["teacher"], on)) as count,
+    ):
         options["progress"] = False if quiet else None
         networks_in_turn = networks["teacher"], networks["mlp"], networks["student"]
         comparison = compare(*networks_in_turn, data, teacher_fit=learned.fit, **options, checkpoints=place)
         unseen = options | {"checkpoints": place / "unseen"}
-        if objective is Objective.NOSMOG and on.setting is Setting.PRODUCTION:
-            found = _without_positions(networks["student"], learned)
-            rows = _about_new_rows(comparison, found, on.setting, "the test nodes that were left out of training")
-        else:
-            rows = _metric_on_new_rows(comparison, learned, student, where, **unseen)
+        rows = _metric_on_new_rows(comparison, learned, student, where, networks["student"], **unseen)
         names = {"mlp": "MLP", "teacher": f"{teacher_entry.title} (teacher)", "student": "student"}
         config = _config(learned, student, run, where)
         config |= {
-            "command": _command(run, dataset, calibrate, device, folder),
+            "command": _command(run, dataset, calibrate, device, count, folder),
             "run": run | {"source": absolute(learned.source)},
         }
         temperature = (comparison.student.temperature if calibrate else None) or 1.0
@@ -216,7 +218,12 @@ def distill(
 
 
 def _metric_on_new_rows(
-    comparison: Comparison, learned: Lesson, student: Student, where: torch.device, **options: Any
+    comparison: Comparison,
+    learned: Lesson,
+    student: Student,
+    where: torch.device,
+    network: torch.nn.Module,
+    **options: Any,
 ) -> str:
     """A sentence on the student's main metric on rows that were not in training; "" if it is unknown.
 
@@ -225,45 +232,41 @@ def _metric_on_new_rows(
     from hgraph.distill import unseen_accuracies
 
     task, on = comparison.student.task, learned.on
+    name, seen = task.name_of(task.main), comparison.student.main
     if on.setting is Setting.PRODUCTION:
         found = comparison.student.unseen
+        if options["positions"] is not None:
+            found = _without_positions(network, on, task)
         how = "the test nodes that were left out of training"
     else:
         data = prepare(on.dataset, on.model, Setting.PRODUCTION, options["seed"]).to(where)
         split, size = split_of(Setting.PRODUCTION), 0 if options["positions"] is None else POSITIONS
-        made = networks_of(data, on.model, student, options["seed"], size, **learned.shape)
-        options |= {"split": split, "positions": positions_of(data, split, size)}
-        options["teacher_options"] = learned.options
+        made = networks_of(data, on.model, student, options["seed"], positions=size, **learned.shape)
+        options |= {"split": split, "teacher_options": learned.options, "positions": positions_of(data, split, size)}
         pair = unseen_accuracies(made["teacher"], made["student"], data, **options)
         found = None if pair is None else pair[1]
         teacher = "" if pair is None else f"; its teacher: {task.format(task.main, pair[0])}"
         how = f"{UNSEEN:.0%} of the test nodes, left out of a second training{teacher}"
-    return _about_new_rows(comparison, found, on.setting, how)
+    if found is None:
+        return ""
+    what = (
+        "whose features were in training" if on.setting is Setting.TRANSDUCTIVE else "in and outside training together"
+    )
+    value = task.format(task.main, found)
+    new = f"{name[:1].upper() + name[1:]} on new rows, as in `hgraph predict` and `serve`: {value} ({how})"
+    return f"{new}. The test {name} of {task.format(task.main, seen)} is for nodes {what}."
 
 
-def _without_positions(student: torch.nn.Module, learned: Lesson) -> float | None:
+def _without_positions(student: torch.nn.Module, on: Prepared, task: NodeTask) -> float | None:
     """The metric of a student with positions on rows that come without: the unseen test nodes."""
     import torch
 
     from hgraph.data.labels import labeled
 
-    data, task = learned.on.data, learned.on.task
-    unseen = data.split(learned.on.split).unseen
-    unseen = unseen[labeled(data.y[unseen])]
+    unseen = on.data.split(on.split).unseen
+    unseen = unseen[labeled(on.data.y[unseen])]
     with torch.inference_mode():
-        return task.metric(task.main, student(data.x[unseen]), data.y[unseen]) if len(unseen) else None
-
-
-def _about_new_rows(comparison: Comparison, found: float | None, setting: Setting, how: str) -> str:
-    """The sentence that sets the accuracy on new rows beside the test accuracy."""
-    if found is None:
-        return ""
-    task, seen = comparison.student.task, comparison.student.main
-    name = task.name_of(task.main)
-    what = "whose features were in training" if setting is Setting.TRANSDUCTIVE else "in and outside training together"
-    value = task.format(task.main, found)
-    new = f"{name[:1].upper() + name[1:]} on new rows, as in `hgraph predict` and `serve`: {value} ({how})"
-    return f"{new}. The test {name} of {task.format(task.main, seen)} is for nodes {what}."
+        return task.metric(task.main, student(on.data.x[unseen]), on.data.y[unseen]) if len(unseen) else None
 
 
 def _reject_given(context: typer.Context, allowed: set[str], why: str) -> None:
@@ -285,13 +288,14 @@ def _objective(objective: Objective, variant: Variant, lam: float) -> Term:
     return OBJECTIVES[objective.value](lam)
 
 
-def _command(run: dict[str, Any], source: str, calibrate: bool, device: str, folder: Path) -> str:
+def _command(run: dict[str, Any], source: str, calibrate: bool, device: str, threads: int, folder: Path) -> str:
     words = ["hgraph", "distill", source]
     words += [] if "teacher_run" in run else ["--teacher", run["teacher"], "--seed", str(run["seed"])]
     names = ("objective", "variant", "lam", "student", "epochs")
     for name in names if "teacher_run" in run else (*names, "setting", "select", "class_weight"):
         words += [f"--{name.replace('_', '-')}", str(run[name])] if name in run else []
-    return shlex.join([*words, *["--calibrate"] * calibrate, "--device", device, "--out", str(folder)])
+    words += [*["--calibrate"] * calibrate, "--device", device, "--threads", str(threads)]
+    return shlex.join([*words, "--out", str(folder)])
 
 
 def _export(

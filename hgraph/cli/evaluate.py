@@ -55,8 +55,8 @@ def evaluate(
     for name, made in networks.items():
         network = load_weights(made, run, name, data, loaded.name)
         entry = model if name in ("model", "teacher") else MLP
-        features = positioned if name == "student" else data
-        found[name], _ = figures_of(network, features, entry, split_of(setting), run_of.task)
+        inputs = positioned if name == "student" else data
+        found[name], _ = figures_of(network, inputs, entry, split_of(setting), run_of.task)
     head = {"dataset": loaded.name, "setting": setting.value, "seed": seed}
     if "model" in found:
         print_results(found["model"], {**head, "model": model.name}, as_json)

@@ -82,7 +82,7 @@ class Lesson:
 
     def networks(self, student: Student, positions: int = 0) -> dict[str, nn.Module]:
         """The teacher, trained if it comes from a run, the MLP and the student, by name."""
-        made = networks_of(self.on.data, self.on.model, student, self.seed, positions, **self.shape)
+        made = networks_of(self.on.data, self.on.model, student, self.seed, positions=positions, **self.shape)
         if self.run is not None:
             load_weights(made["teacher"], self.run, "model", self.on.data, self.source)
         return made

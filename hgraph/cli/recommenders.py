@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ import typer
 from hgraph.cli.choices import RECOMMENDERS, listed
 from hgraph.cli.common import device_of, environment_info, print_results, run_folder
 from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
+from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
 
@@ -20,7 +23,14 @@ if TYPE_CHECKING:
     from hgraph.data import Dataset, Interactions
     from hgraph.models.recommend.base import Recommender
 
-__all__ = ["evaluate_recommender", "load_interactions", "load_run", "network_of", "train_recommender"]
+__all__ = [
+    "evaluate_recommender",
+    "load_interactions",
+    "load_run",
+    "network_of",
+    "recommender_step",
+    "train_recommender",
+]
 
 FILES = ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md")
 CUT = 20
@@ -70,6 +80,7 @@ def train_recommender(
     out: Path | None,
     overwrite: bool,
     device: str,
+    threads: int | str | None,
     root: Path | None,
     as_json: bool,
     quiet: bool,
@@ -99,32 +110,45 @@ def train_recommender(
         seen = fingerprint(data)
         with running(folder, settings | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite) as place:
             network = network_of(model, data, seed, hidden).to(where)
-            files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
-            shown = False if quiet else None
-            if pretrain is not None and not files["checkpoint"].exists():
-                first = network_of(pretrain, data, seed, hidden).to(where)
-                first_files: dict[str, Any] = {"checkpoint": place / f"{pretrain}.safetensors", "progress": shown}
-                train.fit_recommender(first, data, seed=seed, label=pretrain, **first_files, **options)
-                network.take_factors(first.embedding)  # type: ignore[operator]
-            fit = train.fit_recommender(network, data, seed=seed, label=model, progress=shown, **files, **options)
-            figures = figures_of(network, data)
-            figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-            source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
-            command = _command(settings, device, folder)
-            config = settings | {"source": source, "command": command, "device": str(where), "kind": "recommender"}
-            config["data_sha256"] = seen
-            config |= environment_info()
-            title = f"{loaded.name}: {model} (seed {seed})"
-            write_json(folder / "config.json", config)
-            curve = learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
-            write_atomically(folder / "learning_curve.png", curve)
-            write_atomically(folder / "model.safetensors", weights_file(network))
-            write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
+            with training_threads(threads, place, recommender_step(network, data)):
+                files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
+                shown = False if quiet else None
+                if pretrain is not None and not files["checkpoint"].exists():
+                    first = network_of(pretrain, data, seed, hidden).to(where)
+                    first_files: dict[str, Any] = {"checkpoint": place / f"{pretrain}.safetensors", "progress": shown}
+                    train.fit_recommender(first, data, seed=seed, label=pretrain, **first_files, **options)
+                    network.take_factors(first.embedding)  # type: ignore[operator]
+                fit = train.fit_recommender(network, data, seed=seed, label=model, progress=shown, **files, **options)
+                figures = figures_of(network, data)
+                figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
+                source = str(Path(dataset).resolve()) if os.path.isdir(dataset) else dataset
+                command = _command(settings, device, folder)
+                config = settings | {"source": source, "command": command, "device": str(where), "kind": "recommender"}
+                config["data_sha256"] = seen
+                config |= environment_info()
+                title = f"{loaded.name}: {model} (seed {seed})"
+                write_json(folder / "config.json", config)
+                curve = learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
+                write_atomically(folder / "learning_curve.png", curve)
+                write_atomically(folder / "model.safetensors", weights_file(network))
+                write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     print_results(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
     if not as_json:
         typer.echo(f"report: {folder / 'report.md'}")
+
+
+def recommender_step(network: Recommender, data: Interactions) -> Callable[[], object]:
+    """One pass of a copy of the network over its structure, for `training_threads`."""
+    trial = copy.deepcopy(network).train()
+    structure = trial.start(trial.structure(data)).to(next(trial.parameters()).device)
+
+    def step() -> None:
+        rows = trial(structure)
+        sum(t.sum() for t in (rows if isinstance(rows, tuple) else (rows,)) if t.requires_grad).backward()
+
+    return step
 
 
 def figures_of(network: Recommender, data: Interactions, score: Any = None) -> dict[str, Any]:

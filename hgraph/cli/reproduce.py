@@ -19,11 +19,11 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default runs/<recipe>. An existing run is resumed.")
     ] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Data set of the recipe to run; repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Data set or model of the recipe to run; repeatable.")] = None,
     seeds: Annotated[
         int | None, whole(high=10_000, help="Number of seeds, 0 .. SEEDS-1; default: that of the recipe.")
     ] = None,
-    epochs: Annotated[int, whole(help="Epochs of each training.")] = 200,
+    epochs: Annotated[int | None, whole(help="Epochs of each training; default: that of the recipe.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,

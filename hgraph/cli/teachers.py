@@ -103,14 +103,15 @@ def networks_of(
     teacher: ModelEntry,
     student: Student,
     seed: int,
-    positions: int = 0,
     *,
     hidden: int | None = None,
+    positions: int = 0,
     **shape: Any,
 ) -> dict[str, torch.nn.Module]:
     """The ``teacher``, the ``mlp`` and the ``student`` of a distillation, initialized under the seed.
 
-    ``hidden`` and ``shape`` are the width and other arguments of the teacher.
+    ``hidden`` and ``shape`` are the width and other arguments of the teacher; ``positions`` is how many coordinates the
+    student reads after the features.
     """
     from hgraph.distill import WithPositions
     from hgraph.train import build_model

@@ -35,6 +35,7 @@ from hgraph.cli.numbers import SEEDS, real, setting, whole
 from hgraph.cli.recommenders import train_recommender
 from hgraph.cli.runs import check_folder, running
 from hgraph.cli.teachers import Setting
+from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import ModelEntry, find
 
@@ -122,6 +123,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<model>-<seed>.")] = None,
     overwrite: OverwriteOption = False,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
+    threads: ThreadsOption = None,
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -143,7 +145,7 @@ def train(
             dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
             pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
             min_rating=min_rating, split=None if split is None else split.value,
-            overwrite=overwrite, device=device, root=root, as_json=as_json, quiet=quiet,
+            overwrite=overwrite, device=device, threads=threads, root=root, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
     for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users),
@@ -166,13 +168,15 @@ def train(
             network = network_of(model, on.data, seed, **shape)
             files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / METRICS}
             files |= {"progress": False if quiet else None, "label": model.name}
-            fit = fit_network(network, on, seed=seed, **files, **options)
-            figures, outputs = figures_of(network, on.data, model, on.split, on.task)
-            figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-            chosen = shape | options | {"seed": seed, "device": str(where)}
-            command = _command(dataset, model, seed, setting, shape | options | task, device, folder)
-            config = config_of_run(on, chosen, command, dataset)
-            report = write_run(folder, on, network, fit, figures, config, outputs)
+            with training_threads(threads, place, node_step(network, on)) as count:
+                fit = fit_network(network, on, seed=seed, **files, **options)
+                figures, outputs = figures_of(network, on.data, model, on.split, on.task)
+                figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
+                chosen = shape | options | {"seed": seed, "device": str(where)}
+                written = shape | options | task | {"threads": count}
+                command = _command(dataset, model, seed, setting, written, device, folder)
+                config = config_of_run(on, chosen, command, dataset)
+                report = write_run(folder, on, network, fit, figures, config, outputs)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
     print_results(

@@ -57,7 +57,7 @@ class RunSettings:
     def networks(self, data: Data) -> dict[str, nn.Module]:
         """Name of the weights file -> network, not yet with these weights."""
         if self.distilled:
-            return networks_of(data, self.model, self.student, self.seed, self.positions, **self.shape)
+            return networks_of(data, self.model, self.student, self.seed, positions=self.positions, **self.shape)
         return {"model": network_of(self.model, data, self.seed, **self.shape)}
 
 

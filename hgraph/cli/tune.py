@@ -25,6 +25,7 @@ from hgraph.cli.node_runs import (
 from hgraph.cli.numbers import SETTINGS, whole
 from hgraph.cli.runs import check_folder
 from hgraph.cli.teachers import Setting
+from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 from hgraph.models.registry import find
 
@@ -69,6 +70,7 @@ def tune(
         Path | None, typer.Option(help="Output folder; default: runs/tune-<dataset>-<model>-<seed>.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
+    threads: ThreadsOption = None,
     root: RootOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -100,8 +102,9 @@ def tune(
         run = _Training(
             prepared(dataset, find(model.value), setting, seed, root=root, device=where, **task), epochs, seed
         )
-    found = search(run, kinds, trials=trials, folder=folder, seed=seed, about=about)
-    tested, test = run.test(found.settings, folder)
+    with training_threads(threads, folder, run.step()):
+        found = search(run, kinds, trials=trials, folder=folder, seed=seed, about=about)
+        tested, test = run.test(found.settings, folder)
     figures = {f"validation_{run.measure}": run.shown(found.score), **tested, **found.settings}
     command = _command(about, found.settings)
     head = {"dataset": run.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
@@ -215,6 +218,10 @@ class _Training:
         self.count += 1
         return self._fit(settings, f"training {self.count}", report=report)[1].best["validation"]
 
+    def step(self) -> Callable[[], object]:
+        """One training step with the default settings."""
+        return node_step(network_of(self.on.model, self.on.data, self.seed), self.on)
+
     def test(self, settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any], _Test | None]:
         """Train with the settings, which gives the weights of their trial again, and measure the test nodes once."""
         network, fit = self._fit(settings, "best settings", log=folder / METRICS)
@@ -258,6 +265,12 @@ class _Recommending:
     def shown(self, score: float) -> float:
         """The recall is shown as it is."""
         return score
+
+    def step(self) -> Callable[[], object]:
+        """One pass over the structure with the default settings."""
+        from hgraph.cli.recommenders import network_of, recommender_step
+
+        return recommender_step(network_of(self.model, self.data, self.seed).to(self.device), self.data)
 
     def test(self, settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any], None]:
         """Train with the settings, and measure the recall of the test items."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hgraph.data.data import Data
-from hgraph.data.split import Split, restrict
+from hgraph.data.split import Split
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import coo
 from hgraph.structure.adjacency import Adjacency
@@ -220,21 +220,21 @@ def _reorder_data(data: Data, method: str) -> Reordered[Data]:
         structure=moved.result,
         x=data.x[order],
         y=data.y if of_target is None else data.y[of_target],
-        splits={name: _split(data.split(name), data, moved.result, order, of_target) for name in data.splits},
+        splits={},
         meta=_meta(data.meta, order, hyperedges, edges),
     )
-    return Reordered(new, order, hyperedges, edges)
+    splits = {name: _split(data.split(name), new, order, of_target) for name in data.splits}
+    return Reordered(dataclasses.replace(new, splits=splits), order, hyperedges, edges)
 
 
-def _split(split: Split, data: Data, structure: Graph | Hypergraph, order: Tensor, of_target: Tensor | None) -> Split:
+def _split(split: Split, new: Data, order: Tensor, of_target: Tensor | None) -> Split:
     parts = [split.train, split.val, split.test]
     if of_target is not None:
         parts = [coo.inverse(of_target)[part.long()] for part in parts]
     observed = split.observed
     if observed is not None:
         observed = coo.inverse(order)[observed.long()].sort().values
-        structure = restrict(structure, observed)
-    return Split(structure, parts[0], parts[1], parts[2], observed)
+    return Split(new.structure, parts[0], parts[1], parts[2], observed).rebuilt(new)
 
 
 def _meta(meta: Mapping[str, Any], order: Tensor, hyperedges: Tensor | None, edges: Tensor) -> dict[str, Any]:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from hgraph.checks import real
+from hgraph.data.derived import STRUCTURE_FROM, Source, restrict
 from hgraph.data.labels import class_labels, labeled
 from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
-__all__ = ["Labeled", "Parts", "Split", "cuts", "in_time", "restrict"]
+__all__ = ["Labeled", "Parts", "Split", "cuts", "in_time"]
 
 
-class Labeled(Protocol):
+class Labeled(Source, Protocol):
     """The part of `Data` that splits use."""
-
-    @property
-    def structure(self) -> Graph | Hypergraph:
-        """The whole structure."""
 
     @property
     def num_nodes(self) -> int:
@@ -40,11 +37,14 @@ class Split:
 
     Args:
         structure: the structure for message passing during training. Transductive: the whole structure. Production: the
-            sub-structure on ``observed``, so that no information about unseen nodes can leak.
+            sub-structure on ``observed``, or the structure made from their features, so that no information about
+            unseen nodes can leak.
         train: [.] node ids of the `Data`, like ``val`` and ``test``; the parts are disjoint.
         val: validation nodes.
         test: test nodes.
         observed: None (transductive), or the ids [N'] of the nodes of ``structure``, in its order.
+        x: [N', F] features of the observed nodes if features are computed from the structure (degrees); else None,
+            for the rows of the `Data`.
 
     >>> path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
     >>> Split(path, train=torch.tensor([0, 1]), val=torch.tensor([2]), test=torch.tensor([3]))
@@ -56,6 +56,7 @@ class Split:
     val: Tensor
     test: Tensor
     observed: Tensor | None = None
+    x: Tensor | None = None
 
     @classmethod
     def from_masks(
@@ -133,6 +134,8 @@ class Split:
     ) -> Split:
         """Hold out the latest nodes; test nodes are not in the training structure.
 
+        For data whose structure was made from features, or whose features are degrees, call `rebuilt` on the result.
+
         Args:
             structure: the whole structure.
             time: [N] one number per node; nodes of equal time stay together, so parts may be larger.
@@ -159,11 +162,17 @@ class Split:
                 raise ArgumentError("y", f"{num_nodes} rows (one per node)", len(y))
             there = labeled(y)
             parts = [part[there[part]] for part in parts]
-        return cls(restrict(structure, observed), parts[0], parts[1], parts[2], observed)
+        induced = structure.subgraph if isinstance(structure, Graph) else structure.subhypergraph
+        return cls(induced(observed), parts[0], parts[1], parts[2], observed)
 
     @classmethod
     def production(cls, data: Labeled, split: Split, *, unseen_fraction: float = 0.2, seed: int = 0) -> Split:
-        """The same split with a fraction of its test nodes removed from the training structure."""
+        """The same split with a fraction of its test nodes removed from training.
+
+        Use it to measure how well a model does on nodes that arrive after training. Nothing of the removed nodes
+        reaches training: a structure made from features is made again from the observed rows, and degree features are
+        those of the observed structure (see `rebuilt`).
+        """
         if not 0 < unseen_fraction < 1:
             raise ArgumentError("unseen_fraction", "a fraction between 0 and 1", unseen_fraction)
         generator = torch.Generator().manual_seed(seed)
@@ -173,7 +182,29 @@ class Split:
         seen = torch.ones(data.num_nodes, dtype=torch.bool)
         seen[hidden] = False
         observed = seen.nonzero().flatten()
-        return cls(restrict(data.structure, observed), split.train, split.val, split.test, observed)
+        return cls(data.structure, split.train, split.val, split.test, observed).rebuilt(data)
+
+    def rebuilt(self, data: Labeled) -> Split:
+        """The same parts, with structure and features computed from the observed nodes only.
+
+        ``data.meta["structure_from"]`` is the recipe of a structure made from features, such as
+        ``{"builder": "knn_hypergraph", "k": 10}``; ``data.meta["features_from"]`` names features computed from the
+        structure, such as ``"degree"``. Without them, the structure is the induced sub-structure and features are rows
+        of ``data.x``.
+
+        >>> from hgraph.builders import knn_hypergraph
+        >>> from hgraph.data import Data
+        >>> x = torch.tensor([[0.0], [1.0], [5.0], [6.0]])
+        >>> meta = {"structure_from": {"builder": "knn_hypergraph", "k": 1}}
+        >>> data = Data(knn_hypergraph(x, 1), x, torch.zeros(4).long(), meta=meta)
+        >>> parts = {"train": torch.tensor([0]), "val": torch.tensor([2]), "test": torch.tensor([1])}
+        >>> Split(data.structure, **parts, observed=torch.tensor([0, 2, 3])).rebuilt(data).structure.to_lists()
+        [[0, 1], [1, 2], [1, 2]]
+        """
+        if self.observed is None:
+            return replace(self, structure=data.structure, x=None)
+        structure, x = restrict(data, self.observed)
+        return replace(self, structure=structure, x=x)
 
     @property
     def setting(self) -> Literal["transductive", "production"]:
@@ -191,8 +222,8 @@ class Split:
         """Prove that the parts are disjoint and that the training structure has no held-out nodes.
 
         Raises:
-            DataError: overlapping parts, ids out of range, or a structure that is not exactly the whole one
-                (transductive) or the sub-structure on ``observed`` (production).
+            DataError: overlapping parts, ids out of range, or a structure or features that are not exactly the whole
+                ones (transductive) or those of ``observed`` (production), as `rebuilt` computes them.
         """
         for name in ("train", "val", "test", "observed"):
             part = getattr(self, name)
@@ -204,19 +235,21 @@ class Split:
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_targets):
             raise DataError(f"split: ids must be in 0 .. {data.num_targets - 1}")
         if self.observed is None:
-            if self.structure is data.structure:
-                return
-            expected = data.structure
+            expected, x = data.structure, None
         else:
             seen = torch.unique(self.observed)
             in_range = len(seen) == 0 or 0 <= int(seen[0]) <= int(seen[-1]) < data.num_nodes
             if len(seen) < len(self.observed) or not in_range:
                 raise DataError(f"split: observed must be distinct node ids in 0 .. {data.num_nodes - 1}")
-            expected = restrict(data.structure, self.observed)
+            expected, x = restrict(data, self.observed)
             if not bool(torch.isin(torch.cat([self.train, self.val]), self.observed).all()):
                 raise DataError("split: train and validation nodes must be observed")
-        if not expected.equal(self.structure):  # type: ignore[arg-type]
-            raise DataError("split: the training structure is not the sub-structure on the observed nodes")
+        hint = "Split.rebuilt(data) computes it from them"
+        if self.structure is not expected and not expected.equal(self.structure):  # type: ignore[arg-type]
+            kind = "the structure made from the features of" if STRUCTURE_FROM in data.meta else "the sub-structure on"
+            raise DataError(f"split: the training structure is not {kind} the observed nodes. {hint}")
+        if (self.x is None) != (x is None) or (x is not None and not torch.equal(x, self.x)):  # type: ignore[arg-type]
+            raise DataError(f"split: x is not computed from the structure of the observed nodes. {hint}")
 
     def __repr__(self) -> str:
         counts = f"train {len(self.train):,}, val {len(self.val):,}, test {len(self.test):,}"
@@ -255,13 +288,6 @@ class Parts:
             raise DataError("split: an example is repeated in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= length):
             raise DataError(f"split: examples must be in 0 .. {length - 1}")
-
-
-def restrict(structure: Graph | Hypergraph, nodes: Tensor) -> Graph | Hypergraph:
-    """The induced sub-structure on those nodes, numbered in the given order."""
-    if isinstance(structure, Graph):
-        return structure.subgraph(nodes)
-    return structure.subhypergraph(nodes)
 
 
 def cuts(count: int, val: float, test: float) -> list[int]:

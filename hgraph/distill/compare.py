@@ -137,8 +137,8 @@ def compare(
     split: str = "default",
     task: NodeTask | None = None,
     objective: Term | None = None,
-    teacher_fit: FitResult | None = None,
     positions: Tensor | None = None,
+    teacher_fit: FitResult | None = None,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -157,8 +157,8 @@ def compare(
         split: name of the split.
         task: how labels are learned and scored; None is found from the labels, see `hgraph.train.task_of`.
         objective: the loss of the student, see `distill`.
-        teacher_fit: how the teacher was trained, if it is trained already; None trains it.
         positions: [N, P] features that only the student gets, see `distill`.
+        teacher_fit: how the teacher was trained, if it is trained already; None trains it.
         seed: random seed of dropout.
         checkpoints: a folder for checkpoints; an interrupted earlier call with it is continued.
         **options: ``epochs``, ``lr``, ``weight_decay``, ``patience``, ``progress`` of `fit`, for all three.
@@ -190,8 +190,8 @@ def compare(
         teacher_fit = fit(teacher, (part.x, part.structure), loss, validate=validate, **fit_options("teacher"))
     shared: dict[str, Any] = {"split": split, "task": part.task}
     baseline_fit = distill(None, mlp, data, objective=Labels(), **shared, **fit_options("mlp"))
-    taught: dict[str, Any] = {"objective": objective, "positions": positions, **shared}
-    student_fit = distill(teacher, student, data, **taught, **fit_options("student"))
+    shared |= {"objective": objective, "positions": positions}
+    student_fit = distill(teacher, student, data, **shared, **fit_options("student"))
     x_student = data.x if positions is None else torch.cat([data.x, positions.to(data.x)], 1)
     row, row_student = data.x[:1].clone(), x_student[:1].clone()
     one = {"mlp": lambda: mlp(row), "student": lambda: student(row_student)}
@@ -223,8 +223,8 @@ def unseen_accuracies(
     split: str,
     task: NodeTask | None = None,
     objective: Term | None = None,
-    teacher_options: Mapping[str, Any] | None = None,
     positions: Tensor | None = None,
+    teacher_options: Mapping[str, Any] | None = None,
     seed: int = 0,
     checkpoints: str | os.PathLike[str] | None = None,
     **options: Any,
@@ -241,8 +241,8 @@ def unseen_accuracies(
         split: name of a production split.
         task: as in `compare`.
         objective: as in `compare`.
+        positions: as in `compare`; the unseen nodes are tested without.
         teacher_options: options of `fit` for the teacher, in place of those in ``options``.
-        positions: as in `compare`.
         seed: as in `compare`.
         checkpoints: as in `compare`.
         **options: as in `compare`.

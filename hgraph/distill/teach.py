@@ -93,6 +93,13 @@ def distill(
             hook.remove()
 
 
+def _with_positions(part: TrainingView, positions: Tensor, observed: Tensor | None) -> TrainingView:
+    positions = positions if observed is None else positions[observed]
+    if positions.dim() != 2 or len(positions) != len(part.x):
+        raise ArgumentError("positions", f"shape [{len(part.x)}, P]", f"shape {list(positions.shape)}")
+    return dataclasses.replace(part, x=torch.cat([part.x, positions.to(part.x)], 1))
+
+
 def check_objective(objective: Term | None, part: TrainingView) -> None:
     """Check that an objective has no terms that are defined for classes only, if the task is another one.
 
@@ -104,13 +111,6 @@ def check_objective(objective: Term | None, part: TrainingView) -> None:
         if isinstance(term, (HighOrder, NoisyFeatures, ReliableLabels)):
             hint = "Use lighthgnn or glnn, whose terms Labels and SoftLabels suit every task"
             raise ArgumentError("objective", f"terms for {part.task.title}", type(term).__name__, hint)
-
-
-def _with_positions(part: TrainingView, positions: Tensor, observed: Tensor | None) -> TrainingView:
-    positions = positions if observed is None else positions[observed]
-    if positions.dim() != 2 or len(positions) != len(part.x):
-        raise ArgumentError("positions", f"shape [{len(part.x)}, P]", f"shape {list(positions.shape)}")
-    return dataclasses.replace(part, x=torch.cat([part.x, positions.to(part.x)], 1))
 
 
 class _Learner(nn.Module):

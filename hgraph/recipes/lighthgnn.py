@@ -50,7 +50,7 @@ def run(
     *,
     only: Sequence[str] = (),
     seeds: int | None = None,
-    epochs: int = 200,
+    epochs: int | None = None,
     device: torch.device | str = "cpu",
     root: Path | None = None,
     progress: Callable[[str], None] = print,
@@ -62,7 +62,7 @@ def run(
         folder: appends one line per trained network to ``results.jsonl``; writes ``report.md`` at the end.
         only: names of data sets; None runs all.
         seeds: seeds 0 .. seeds-1; None takes the recipe's number.
-        epochs: number of epochs of every training.
+        epochs: number of epochs of every training; None is 200.
         device: device for training.
         root: folder of data files.
         progress: called with a message before each seed of a row.
@@ -84,7 +84,7 @@ def run(
             progress(f"{row['title']}, {row['setting']}, {row['teacher']}, seed {seed}")
             data = prepare(row["dataset"], seed, root).to(device)
             with results.open("a", encoding="utf-8") as file:
-                for record in results_of(data, row["setting"], row["teacher"], seed, epochs):
+                for record in results_of(data, row["setting"], row["teacher"], seed, epochs or 200):
                     if _key({**where, **record}) not in done:
                         file.write(json.dumps({**where, **record}) + "\n")
                         file.flush()

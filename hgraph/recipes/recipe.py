@@ -17,9 +17,11 @@ def names() -> tuple[str, ...]:
     """The available recipes.
 
     >>> names()
-    ('lighthgnn',)
+    ('hypergraph-zoo', 'lighthgnn')
     """
-    return tuple(sorted(f.name[:-5] for f in files("hgraph.recipes").iterdir() if f.name.endswith(".toml")))
+    return tuple(
+        sorted(f.name[:-5].replace("_", "-") for f in files("hgraph.recipes").iterdir() if f.name.endswith(".toml"))
+    )
 
 
 def published(name: str) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def published(name: str) -> dict[str, Any]:
         import tomllib
     else:
         import tomli as tomllib
-    return tomllib.loads((files("hgraph.recipes") / f"{name}.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((files("hgraph.recipes") / f"{name.replace('-', '_')}.toml").read_text(encoding="utf-8"))
 
 
 def reproduce(name: str, folder: Path, **options: Any) -> Path:
@@ -49,4 +51,4 @@ def reproduce(name: str, folder: Path, **options: Any) -> Path:
         **options: keyword arguments of the recipe's ``run``.
     """
     recipe = published(name)
-    return import_module(f"hgraph.recipes.{name}").run(recipe, folder, **options)
+    return import_module(f"hgraph.recipes.{name.replace('-', '_')}").run(recipe, folder, **options)

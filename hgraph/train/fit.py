@@ -272,9 +272,9 @@ class _Step:
                 raise
             hint = f"try a smaller lr than {self.lr:g}, and look for NaN or very large values in the inputs"
             raise TrainingError(f"the outputs are NaN in epoch {epoch}: {hint}") from error
-        if math.isnan(score):
+        if not math.isfinite(score):
             hint = "try a smaller lr, and look for an empty validation part"
-            raise TrainingError(f"the validation score is NaN in epoch {epoch}: {hint}")
+            raise TrainingError(f"the validation score is {score} in epoch {epoch}: {hint}")
         return {"validation": score}
 
     def _mean(self, number: float) -> float:

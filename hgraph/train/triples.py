@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hgraph.checks import real
 from hgraph.data import TripleSplit
+from hgraph.data.leaks import inverse_triples
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models.triples.kge import TripleModel
 from hgraph.structure import Adjacency
@@ -153,7 +154,7 @@ def fit_triples(
     _check(model, split, epochs, batch, eval_every, negatives)
     for name, value in (("lr", lr), ("l2", l2)):
         real(name, value, "a finite number, 0 or more")
-    _warn_unseen(split)
+    _warn(split)
     device = model.entity.device
     triples, val = split.train.triples.to(device), split.val.triples
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
@@ -182,8 +183,10 @@ def fit_triples(
     return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
 
 
-def _warn_unseen(split: TripleSplit) -> None:
-    """Warn about triples whose nodes or relations have untrained embeddings."""
+def _warn(split: TripleSplit) -> None:
+    """Warn about triples with untrained embeddings, and about those that an inverse relation gives away."""
+    for sentence in inverse_triples(split):
+        _LOG.warning("%s Put a relation and its inverse into the same part", sentence)
     for name, count in split.unseen().items():
         if count:
             total = getattr(split, name).num_edges

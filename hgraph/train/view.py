@@ -81,8 +81,8 @@ def training_view(data: Data, split: str = "default", *, task: NodeTask | None =
     seen = parts.observed
     position = torch.full((data.num_nodes,), -1, device=seen.device)
     position[seen] = torch.arange(len(seen), device=seen.device)
-    observed = data.x[seen], data.y[seen], position[train], position[val]
-    return TrainingView(parts.structure, *observed, task)  # type: ignore[arg-type]
+    x = data.x[seen] if parts.x is None else parts.x
+    return TrainingView(parts.structure, x, data.y[seen], position[train], position[val], task)  # type: ignore[arg-type]
 
 
 def classification_loss(part: TrainingView) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], float] | None]:

@@ -1,0 +1,97 @@
+"""`--threads`: how many CPU threads a training uses, timed before it starts and kept when it resumes."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hgraph.cli.common import LOG
+from hgraph.cli.node_runs import Prepared
+from hgraph.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["ThreadsOption", "node_step", "training_threads"]
+
+_FILE, _MOST = "threads.json", 4096
+
+
+def _parse(text: str | int | None) -> int | None:
+    """The number of threads, or None for auto."""
+    if text is None or text == "auto":
+        return None
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= _MOST:
+        raise typer.BadParameter(f"expected auto or a whole number, 1 .. {_MOST}, got {text}")
+    return count
+
+
+ThreadsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--threads",
+        parser=_parse,
+        metavar="auto|COUNT",
+        help="CPU threads; auto (default) times a few steps with one and with all, and takes the faster.",
+    ),
+]
+
+
+@contextmanager
+def training_threads(count: int | str | None, place: Path, step: Callable[[], object]) -> Iterator[int]:
+    """Run a block with the given number of threads, or with the faster of one and all; yields the number.
+
+    The number is saved in the checkpoint folder, since a resumed training gives the same bits only with equal threads.
+
+    Args:
+        count: number of threads; None times ``step``.
+        place: the checkpoint folder of the run.
+        step: one forward and backward pass; it must not change the network.
+
+    Raises:
+        ArgumentError: the stopped run used another number of threads.
+    """
+    from hgraph.train import fastest_threads
+    from hgraph.train.threads import threads
+
+    file = place / _FILE
+    before = _saved(file)
+    if before is not None and count is not None and before != count:
+        hint = f"Pass --threads {before} to resume it, or --overwrite to start over"
+        raise ArgumentError("threads", f"{before}, as in the stopped run", count, hint)
+    number = count or before or fastest_threads(step)
+    if count is None and before is None:
+        LOG.info("threads: %d, the faster of one and all for this training", number)
+    place.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"threads": number}), encoding="ascii")
+    with threads(int(number)):
+        yield int(number)
+
+
+def node_step(network: nn.Module, on: Prepared) -> Callable[[], object]:
+    """One training step of a copy of the network, for `training_threads`."""
+    from hgraph.train import task_loss, training_view
+
+    part = training_view(on.data, on.split, task=on.task)
+    inputs = (part.x,) if on.model.data == "features" else (part.x, part.structure)
+    loss, _ = task_loss(part)
+    trial = copy.deepcopy(network).train()
+    return lambda: loss(trial(*inputs)).backward()
+
+
+def _saved(file: Path) -> int | None:
+    try:
+        number = json.loads(file.read_text(encoding="ascii"))["threads"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return number if isinstance(number, int) and 1 <= number <= _MOST else None

@@ -1,0 +1,76 @@
+"""The recipe of hypergraph networks: its protocol, its configurations, and a run that resumes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hgraph import recipes
+from hgraph.data import Data, Dataset
+from hgraph.errors import ArgumentError
+from hgraph.models import registry
+from hgraph.recipes import hypergraph_zoo
+from hgraph.structure import Hypergraph
+from hgraph.train import build_model
+
+RECIPE = recipes.published("hypergraph-zoo")
+N = 40
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Forty nodes of two classes, four of them in no hyperedge, in place of every data set."""
+    y = torch.arange(N) % 2
+    generator = torch.Generator().manual_seed(0)
+    members = [(torch.randperm(18, generator=generator)[:4] * 2 + c).tolist() for c in (0, 1) for _ in range(12)]
+    x = torch.rand(N, 6, generator=generator) * (torch.rand(N, 6, generator=generator) < 0.5) + y.unsqueeze(1)
+    data = Data(Hypergraph.from_lists(members, num_nodes=N), x / x.sum(1, keepdim=True), y,
+                meta={"class_names": ("a", "b"), "row_sums": True})  # fmt: skip
+    made = Dataset(
+        "small", [data], task="node classification", target_spec={}, license="", redistribute=True, citation=""
+    )
+    monkeypatch.setattr(hypergraph_zoo.datasets, "load", lambda name, root=None: made)
+    return data
+
+
+def test_the_protocol(small):
+    one, other = hypergraph_zoo.prepare("small", 0), hypergraph_zoo.prepare("small", 1)
+    parts = one.split()
+    assert [len(parts.train), len(parts.val), len(parts.test)] == [20, 10, 10]
+    assert sorted(torch.cat([parts.train, parts.val, parts.test]).tolist()) == list(range(N))
+    assert not torch.equal(parts.train, other.split().train)
+    assert torch.equal(parts.train, hypergraph_zoo.prepare("small", 0).split().train)
+    assert set(one.x.unique().tolist()) <= {0.0, 1.0}
+    assert (one.structure.node_degree() > 0).all()
+
+
+@pytest.mark.parametrize("row", RECIPE["rows"], ids=lambda row: f"{row['model']}-{row['dataset']}")
+def test_every_configuration_builds(row, small):
+    options = {name: tuple(v) if isinstance(v, list) else v for name, v in row["options"].items()}
+    model = build_model(registry.find(row["model"]), small, seed=0, **options)
+    assert model(small.x, small.structure.with_singletons()).shape == (N, 2)
+    assert 0 < row["lr"] < 0.1
+    assert len(row.get("published", [1, 1])) == 2
+
+
+def test_a_run_resumes_and_reports(small, tmp_path):
+    options = {"only": ["hgnn", "ed-hnn", "cocitation-cora"], "epochs": 3, "progress": lambda text: None}
+    recipes.reproduce("hypergraph-zoo", tmp_path, seeds=1, **options)
+    results = tmp_path / "results.jsonl"
+    first = results.read_text(encoding="utf-8")
+    assert {json.loads(line)["model"] for line in first.splitlines()} == {"hgnn", "ed-hnn"}
+    results.write_text(first + '{"model": "hg', encoding="utf-8")
+    said = []
+    report = recipes.reproduce("hypergraph-zoo", tmp_path, seeds=2, **options | {"progress": said.append})
+    assert said == ["hgnn, cocitation-cora, split 1", "ed-hnn, cocitation-cora, split 1"]
+    assert results.read_text(encoding="utf-8").startswith(first)
+    text = report.read_text(encoding="utf-8")
+    assert "| HGNN | cocitation-cora | 2 |" in text
+    assert "79.39 +- 1.36" in text
+
+
+def test_unknown_names_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="only: expected data sets or models of the recipe"):
+        recipes.reproduce("hypergraph-zoo", tmp_path, only=["core"])
