@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from hgraph.cli.choices import RECOMMENDERS, listed
 from hgraph.cli.common import device_of, environment_info, print_results, run_folder
 from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
@@ -82,10 +80,12 @@ def train_recommender(
     device: str,
     threads: int | str | None,
     root: Path | None,
-    as_json: bool,
     quiet: bool,
-) -> None:
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Train, rank all items for the test users, and write the run folder; resumes a stopped run.
+
+    Returns:
+        The head of the printed results, the figures, and the report.
 
     With ``pretrain``, that model first learns the embeddings of users and items, for the same number of epochs.
     """
@@ -134,9 +134,7 @@ def train_recommender(
                 write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    print_results(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
-    if not as_json:
-        typer.echo(f"report: {folder / 'report.md'}")
+    return {"dataset": loaded.name, "model": model, "seed": seed}, figures, folder / REPORT
 
 
 def recommender_step(network: Recommender, data: Interactions) -> Callable[[], object]:

@@ -16,8 +16,9 @@ from hgraph.data import Data
 from hgraph.data.io import fingerprint
 from hgraph.data.io import load as load_structure
 from hgraph.datasets import from_interactions, from_tables
+from hgraph.datasets import load as load_set
 from hgraph.errors import DataError
-from hgraph.models import BPRMF, MLP
+from hgraph.models import BPRMF
 
 
 def call(*arguments):
@@ -133,16 +134,27 @@ def test_a_hint_for_lists_names_members(readers):
     assert from_tables(hyperedges={"readers": readers}, columns={"members": "readers"})[0].num_nodes == 3
 
 
-def test_a_training_that_diverges_is_a_training_error():
-    """The loss is finite, but the weights after the step are not: metrics refuse NaN with an error of arguments."""
+class Diverged(torch.nn.Module):
+    """A network whose loss is finite, while its outputs after the step are NaN."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.out = torch.nn.Linear(4, classes)
+
+    def forward(self, x):
+        return self.out(x) if self.training else self.out(x) * torch.nan
+
+
+@pytest.mark.parametrize(
+    "y", [torch.tensor([0, 1, 0, 1]), torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.eye(4)[:, :2].bool()]
+)
+def test_a_training_that_diverges_is_a_training_error(y):
+    """Metrics refuse NaN with an error of arguments, but no argument is wrong."""
     path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
     ids = torch.arange(4)
-    split = Split(path, ids[:2], ids[2:3], ids[3:])
-    for y in (torch.tensor([0, 1, 0, 1]), torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.eye(4)[:, :2].bool()):
-        data = Data(path, torch.eye(4), y, {"default": split})
-        model = MLP(4, 4, data.num_outputs, norm=False)
-        with pytest.raises(train.TrainingError, match=r"(NaN|inf) in epoch 1: try a smaller lr"):
-            train.fit(model, data, lr=1e30, epochs=1, progress=False)
+    data = Data(path, torch.eye(4), y, {"default": Split(path, ids[:2], ids[2:3], ids[3:])})
+    with pytest.raises(train.TrainingError, match="the outputs are NaN in epoch 1: try a smaller lr than"):
+        train.fit(Diverged(data.num_outputs), data, epochs=1, progress=False)
 
 
 def test_a_recommender_that_diverges_is_a_training_error():
@@ -161,3 +173,69 @@ def test_predict_checks_its_output_once(place, monkeypatch):
     assert call("predict", "run", "--all", "--out", "out.csv", "--quiet").exit_code == 0
     assert len(seen) == 1
     assert json.loads((place / "run" / "config.json").read_text())["source"] == str(place / "set")
+
+
+# ---------------------------------------------------------------------- several seeds, nearest neighbors
+
+
+def test_several_seeds_are_summarized(place):
+    words = ("train", "./set", "--epochs", 3, "--model", "mlp", "--quiet", "--json")
+    assert call(*words, "--seeds", 2, "--out", "many").exit_code == 0
+    again = json.loads(call(*words, "--seeds", 3, "--out", "many").stdout)  # adds the third seed
+    alone = [json.loads(call(*words, "--seed", s, "--out", f"one-{s}").stdout) for s in range(3)]
+    assert again["seeds"] == [0, 1, 2]
+    values = torch.tensor([one["test_accuracy"] for one in alone], dtype=torch.float64)
+    assert again["mean"]["test_accuracy"] == pytest.approx(values.mean().item())
+    assert again["std"]["test_accuracy"] == pytest.approx(values.std().item())
+    first = (place / "many" / "seed-1" / "model.safetensors").read_bytes()
+    assert first == (place / "one-1" / "model.safetensors").read_bytes()
+    report = (place / "many" / "report.md").read_text(encoding="utf-8")
+    assert "[seed 2](seed-2/report.md)" in report
+    assert call("evaluate", "many/seed-2").exit_code == 0
+    other = call(*words, "--seeds", 3, "--lr", 0.5, "--out", "many")
+    assert other.exit_code == 2
+    assert "lr: expected 0.01, the value of the seeds in many" in other.stderr
+
+
+def test_recommenders_take_several_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    write("shop/interactions.csv", ["user", "item"], [(f"u{i}", f"i{j}") for i in range(6) for j in range(i, i + 4)])
+    done = call("train", "shop", "--model", "bprmf", "--epochs", 1, "--seeds", 2, "--out", "many", "--quiet", "--json")
+    assert done.exit_code == 0, done.output
+    assert {"recall@9", "ndcg@9"} <= set(json.loads(done.stdout)["mean"])
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_rows_are_joined_with_their_nearest(tmp_path, monkeypatch, metric):
+    monkeypatch.chdir(tmp_path)
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 3, generator=draw, dtype=torch.float64)
+    write("n.csv", ["id", "a", "b", "c", "y"], [(f"n{i}", *row, "xy"[i % 2]) for i, row in enumerate(x.tolist())])
+    done = call("datasets", "build", "--nodes", "n.csv", "--knn", 4, "--metric", metric, "--label", "y", "--out", "set")
+    assert done.exit_code == 0, done.output
+    data = load_set("./set")[0]
+    z = torch.nn.functional.normalize(data.x.double()) if metric == "cosine" else data.x.double()
+    distance = torch.cdist(z, z).fill_diagonal_(-1)
+    expected = [sorted(row) for row in distance.argsort(1)[:, :5].tolist()]
+    assert data.structure.to_lists() == expected
+    production = Split.production(data, data.split(), unseen_fraction=0.5)
+    assert production.structure.num_hyperedges == len(production.observed)  # made again from the observed rows
+    assert call("train", "./set", "--epochs", 1, "--setting", "production", "--out", "run", "--quiet").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--knn", 30], "knn: expected 1 .. 19 (there are 20 nodes)"),
+        (["--metric", "cosine"], "no value without --knn"),
+        (["--knn", 2, "--edges", "n.csv"], "edges and knn"),
+        (["--knn", 2, "--type", "a=ignore"], "columns of features"),
+    ],
+)
+def test_contradictions_of_knn(tmp_path, monkeypatch, options, match):
+    monkeypatch.chdir(tmp_path)
+    write("n.csv", ["id", "a"], [(f"n{i}", i) for i in range(20)])
+    refused = call("datasets", "build", "--nodes", "n.csv", *options, "--out", "set")
+    assert refused.exit_code == 2
+    assert match in refused.stderr
