@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.node_runs import METRICS, Prepared, prepared
 from hgraph.cli.teachers import Student, networks_of
-from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Lesson:
             what = "a run of `hgraph distill`" if settings.distilled else f"a run of {settings.model.name}"
             hint = "Use `hgraph predict` with it, or pass a run of another model"
             raise ArgumentError("dataset", "a run whose network uses a structure", f"{run}, {what}", hint)
-        on = prepared(settings.source, settings.model, settings.setting, settings.seed, root=root, device=where)
+        source = source_of(run, settings)
+        on = prepared(source, settings.model, settings.setting, settings.seed, root=root, device=where)
         data = encode_for_run(run, on.data, None, settings.source, root, settings.seed)
         on = dataclasses.replace(on, data=data, task=settings.task)
         options = dict(settings.options)

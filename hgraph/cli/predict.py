@@ -17,7 +17,7 @@ from hgraph.cli.predictions import prediction_writer
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
 from hgraph.cli.teachers import as_graph, as_hypergraph
 from hgraph.cli.towers import is_run
-from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def predict(
     output_delimiter = delimiter or (_delimiter(rows) if rows is not None else ",")
     name = next(blocks)
     style: dict[str, Any] = {"proba": proba, "as_json": as_json, "delimiter": output_delimiter}
-    with prediction_writer(out, task, classes, *inputs, run=run, key=name, **style) as file:
+    with prediction_writer(out, task, classes, key=name, **style) as file:
         for ids, predicted in blocks:
             file.add(predicted, ids)
         count = file.count
@@ -210,7 +210,7 @@ def _network_blocks(
     if not (run / "config.json").is_file():
         raise ArgumentError("rows", "a file of rows", "none", f"{run} contains an exported student but no data set")
     settings = read_settings(run, config_of(run))
-    place, where = dataset or settings.source, device_of(device)
+    place, where = source_of(run, settings, dataset), device_of(device)
     card = datasets.info(place)
     options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
     data = _without_classes(run, datasets.load(place, root=root, **options)[0])

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from hgraph.cli.choices import RECOMMENDERS, listed
 from hgraph.cli.common import device_of, environment_info, print_results, run_folder
-from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, running, write_json
+from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
@@ -82,10 +80,12 @@ def train_recommender(
     device: str,
     threads: int | str | None,
     root: Path | None,
-    as_json: bool,
     quiet: bool,
-) -> None:
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Train, rank all items for the test users, and write the run folder; resumes a stopped run.
+
+    Returns:
+        The head of the printed results, the figures, and the report.
 
     With ``pretrain``, that model first learns the embeddings of users and items, for the same number of epochs.
     """
@@ -134,9 +134,7 @@ def train_recommender(
                 write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    print_results(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
-    if not as_json:
-        typer.echo(f"report: {folder / 'report.md'}")
+    return {"dataset": loaded.name, "model": model, "seed": seed}, figures, folder / REPORT
 
 
 def recommender_step(network: Recommender, data: Interactions) -> Callable[[], object]:
@@ -206,6 +204,7 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
         source, model, seed, hidden = (config[key] for key in ("source", "model", "seed", "hidden"))
         if config.get("kind") != "recommender" or model not in RECOMMENDERS:
             raise DataError(f"{run}: a run of {model!r}, which is not a recommender ({listed(RECOMMENDERS)})")
+        check_source(run, source)
         reading: dict[str, Any] = {name: config.get(name) for name in ("min_rating", "split")}
         data = load_interactions(source, root, seed, **reading)[0]
         if fingerprint(data) != config["data_sha256"]:

@@ -21,6 +21,7 @@ __all__ = [
     "UNDER_WAY",
     "begin",
     "check_folder",
+    "check_source",
     "finish",
     "is_data",
     "is_part",
@@ -177,6 +178,17 @@ def is_data(run: Path, path: Path) -> bool:
         Path(os.path.realpath(source)) for source in sources if isinstance(source, str) and os.path.isdir(source)
     ]
     return path.exists() and any(folder in real.parents for folder in folders)
+
+
+def check_source(run: Path, source: str) -> None:
+    """Check that the data folder of a run, if its data are a folder, is still there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if os.sep in source and not os.path.exists(os.path.expanduser(source)):
+        hint = "Move it back, or train again with its new place"
+        raise DataError(f"{run}: the data of this run were in {source}, which is not there any more. {hint}")
 
 
 def write_json(path: Path, value: Any) -> None:

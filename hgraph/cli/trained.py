@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.common import LOG, load
 from hgraph.cli.node_runs import network_of
+from hgraph.cli.runs import check_source
 from hgraph.cli.teachers import Setting, Student, networks_of
 from hgraph.errors import DataError
 from hgraph.models.registry import ModelEntry, find
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hgraph.data import Data
     from hgraph.train import NodeTask
 
-__all__ = ["RunSettings", "config_of", "encode_for_run", "load_weights", "read_settings"]
+__all__ = ["RunSettings", "config_of", "encode_for_run", "load_weights", "read_settings", "source_of"]
 
 _OPTIONS = ("epochs", "lr", "weight_decay", "patience", "clip", "schedule", "precision")
 
@@ -75,7 +76,7 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
         if kind not in CLASSIFIERS:
             raise ValueError(f"a classifier, got {kind!r}")
         return RunSettings(
-            str(settings["dataset" if distilled else "source"]),
+            str(settings["source"] if "source" in settings else settings["dataset"]),
             find(kind),
             Setting(settings["setting"]),
             settings["seed"],
@@ -88,6 +89,17 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
         )
     except (KeyError, ValueError, TypeError) as error:
         raise _not_a_run(run, error) from error
+
+
+def source_of(run: Path, settings: RunSettings, dataset: str | None = None) -> str:
+    """The data set to load: the given one, else that of the run.
+
+    Raises:
+        DataError: the folder of the run's data is gone.
+    """
+    if dataset is None:
+        check_source(run, settings.source)
+    return dataset or settings.source
 
 
 def config_of(run: Path) -> dict[str, Any]:
