@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from hgraph.cli.teachers import as_graph, as_hypergraph
 from hgraph.cli.towers import is_run
 from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError, DataError
+from hgraph.schema import naming
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -199,9 +201,11 @@ def _network_blocks(
         raise ArgumentError("rows", "a file of rows", "none", f"{run} contains an exported student but no data set")
     settings = read_settings(run, config_of(run))
     place, where = source_of(run, settings, dataset), device_of(device)
-    card = datasets.info(place)
-    options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
-    data = _without_classes(run, datasets.load(place, root=root, **options)[0])
+    with nullcontext() if dataset is not None else naming("source", run / "config.json"):
+        card = datasets.info(place)
+        options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
+        loaded = datasets.load(place, root=root, **options)
+    data = _without_classes(run, loaded[0])
     data = encode_for_run(run, data, dataset, settings.source, root, settings.seed)
     name = "teacher" if settings.distilled else "model"
     network = load_weights(settings.networks(data)[name], run, name, data, place)
