@@ -12,8 +12,9 @@ import secrets
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,8 +23,10 @@ from hgraph.data import Data, Dataset, Split
 from hgraph.data.io import load as load_structure
 from hgraph.datasets.card import Card
 from hgraph.datasets.tables.encoder import Encoder
+from hgraph.datasets.tables.table import cells_of
 from hgraph.errors import ArgumentError, DataError, HgraphError
 from hgraph.files import write_atomically
+from hgraph.schema import Span, fields_of, parse
 from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["card_of", "check_place", "is_folder", "read", "save"]
@@ -97,7 +100,7 @@ def check_place(path: str | os.PathLike[str], *, force: bool = False) -> Path:
 def is_folder(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a data set written by `save`, according to its card."""
     try:
-        return _head(Path(path).expanduser()).get("format") == _FORMAT
+        return _content(Path(path).expanduser()).get("format") == _FORMAT
     except DataError:
         return False
 
@@ -109,12 +112,7 @@ def card_of(path: str | os.PathLike[str]) -> Card:
         DataError: the folder does not exist, or its card is damaged.
     """
     path = Path(path).expanduser()
-    head = _checked_head(path)
-    try:
-        updates = {"name": path.resolve().name, "caveats": tuple(head["caveats"])}
-        return Card(**(_expected(head["card"], dict) | updates))
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path / _CARD}: a damaged card ({error})") from error
+    return _card(path, _checked_head(path))
 
 
 def read(path: str | os.PathLike[str]) -> Dataset[Data]:
@@ -124,26 +122,28 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
         DataError: a file is missing or has another hash than the card says, or the files contradict each other.
     """
     path = Path(path).expanduser()
-    card, head = card_of(path), _checked_head(path)
+    head = _checked_head(path)
+    card = _card(path, head)
+    for name, digest in head.files.items():
+        file = path / name
+        if Path(name).name != name or not file.is_file() or _hash(file) != digest:
+            what = "this file is missing or was changed after it was saved"
+            raise DataError(f"{file}: {what} (files in {_CARD}). Build the data set again")
+    structure, tensors = load_structure(path / "structure.safetensors"), _tensors(path / "tensors.safetensors")
+    if not isinstance(structure, (Graph, Hypergraph)):
+        raise DataError(f"{path}: expected a graph or hypergraph, got {type(structure).__name__}")
+    meta = _meta(path / "meta.json", tensors)
+    if head.encoder:
+        meta["encoder"] = Encoder.load(path)
     try:
-        for name, digest in _expected(head["files"], dict).items():
-            if Path(name).name != name or _hash(path / name) != digest:
-                raise DataError(f"{path / name}: this file was changed after it was saved. Build the data set again")
-        structure = load_structure(path / "structure.safetensors")
-        if not isinstance(structure, (Graph, Hypergraph)):
-            raise DataError(f"{path}: expected a graph or hypergraph, got {type(structure).__name__}")
-        tensors, texts = _tensors(path / "tensors.safetensors"), json.loads((path / "meta.json").read_bytes())
-        meta: dict[str, Any] = {_RENAMED.get(k, k): tuple(v) if isinstance(v, list) else v for k, v in texts.items()}
-        meta |= {name.removeprefix("meta."): t for name, t in tensors.items() if name.startswith("meta.")}
-        if head["encoder"]:
-            meta["encoder"] = Encoder.load(path)
-        data = Data(structure, tensors["x"], tensors["y"], {}, meta, head["target"])
-        splits = {name: _split(data, tensors, i) for i, name in enumerate(_expected(head["splits"], list))}
+        data = Data(structure, tensors["x"], tensors["y"], {}, meta, head.target)
+        _check_names(data, path / "meta.json")
+        splits = {name: _split(data, tensors, i) for i, name in enumerate(head.splits)}
         data = dataclasses.replace(data, splits=splits).validate()
-    except (KeyError, TypeError, AttributeError, OSError, ValueError, RecursionError, HgraphError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError, HgraphError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: damaged data set ({error})") from error
+        raise DataError(f"{path}: the files of this data set contradict each other ({error})") from error
     return Dataset(
         card.name,
         [data],
@@ -274,38 +274,119 @@ def _exchange(a: Path, b: Path) -> bool:
 # ---------------------------------------------------------------------- reading
 
 
-def _head(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _CardOfFile:
+    """The keys of ``card`` in ``card.json``."""
+
+    description: str
+    kind: str
+    task: str
+    target_spec: dict[str, Any]
+    license: str
+    redistribute: bool
+    citation: str
+    sizes: dict[str, Annotated[int, Span(0, 2**62)]]
+
+
+@dataclass(frozen=True)
+class _Head:
+    """The content of ``card.json``."""
+
+    format: Literal["hgraph data set"]
+    version: Literal[1, 2]
+    card: _CardOfFile
+    caveats: tuple[str, ...]
+    target: Literal["node", "hyperedge", "edge", "graph"]
+    splits: tuple[str, ...]
+    encoder: bool
+    files: dict[str, str]
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """The JSON object in the card of a folder."""
     try:
-        return _expected(json.loads((path / _CARD).read_bytes()), dict)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+        text = (path / _CARD).read_bytes()
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable data set ({error})") from error
+    content = parse(text, path / _CARD)
+    if not isinstance(content, dict):
+        raise DataError(f"{path / _CARD}: expected an object with keys, got {type(content).__name__}")
+    return content
 
 
-def _checked_head(path: Path) -> dict[str, Any]:
+def _checked_head(path: Path) -> _Head:
     if not path.is_dir():
         raise DataError(
             f"{path}: no such folder. `hgraph datasets build` creates one, `hgraph datasets list` lists the names"
         )
-    head = _head(path)
-    if head.get("format") != _FORMAT or head.get("version") not in (1, _VERSION):
-        raise DataError(f"{path / _CARD}: not a data set of this version of hgraph")
-    return _upgraded(head, path / _CARD) if head["version"] == 1 else head
+    content = _content(path)
+    content = _upgraded(content) if content.get("version") == 1 else content
+    head = fields_of(_Head, content, path / _CARD, hint="Is this a data set of this version of hgraph?")
+    if len(set(head.splits)) < len(head.splits):
+        raise DataError(f"{path / _CARD}: splits: expected different names, got one of them twice")
+    return head
 
 
-def _upgraded(head: dict[str, Any], file: Path) -> dict[str, Any]:
-    """The head of a folder of version 1 with the current names of keys."""
+def _card(path: Path, head: _Head) -> Card:
+    return Card(name=path.resolve().name, caveats=head.caveats, **vars(head.card))
 
-    def renamed(entries: Any) -> dict[str, Any]:
-        return {_RENAMED.get(name, name): value for name, value in _expected(entries, dict).items()}
 
-    try:
-        head = renamed(head)
-        card = renamed(head["card"])
-        card["sizes"] = renamed(card["sizes"])
-        card["task"] = _expected(card["task"], str).replace("vertex", "node")
-        return head | {"card": card, "target": _RENAMED.get(head["target"], head["target"])}
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{file}: a damaged card ({error})") from error
+def _upgraded(head: dict[str, Any]) -> dict[str, Any]:
+    """The head of a folder of version 1 with the current names of keys; values of wrong types stay as they are."""
+
+    def renamed(entries: Any) -> Any:
+        return {_RENAMED.get(k, k): v for k, v in entries.items()} if isinstance(entries, dict) else entries
+
+    head = renamed(head)
+    card: Any = renamed(head.get("card"))
+    target: Any = head.get("target")
+    if isinstance(card, dict):
+        card["sizes"] = renamed(card.get("sizes"))
+        card["task"] = card["task"].replace("vertex", "node") if isinstance(card.get("task"), str) else card.get("task")
+    return head | {"card": card, "target": _RENAMED.get(target, target) if isinstance(target, str) else target}
+
+
+def _meta(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The metadata of the data set: that of the file, and tensors."""
+    texts = parse(file.read_bytes(), file)
+    if not isinstance(texts, dict):
+        raise DataError(f"{file}: expected an object with keys, got {type(texts).__name__}")
+    meta: dict[str, Any] = {
+        _RENAMED.get(str(k), str(k)): tuple(v) if isinstance(v, list) else v for k, v in texts.items()
+    }
+    return meta | {name.removeprefix("meta."): t for name, t in tensors.items() if name.startswith("meta.")}
+
+
+def _check_names(data: Data, file: Path) -> None:
+    """Raise an error if names in the metadata do not fit the sizes of the data."""
+    structure = data.structure
+    known = data.y[data.y >= 0] if data.y.dim() == 1 and not data.y.is_floating_point() else data.y[:0]
+    counts = {"node_names": structure.num_nodes, "feature_names": data.num_features}
+    counts |= {"hyperedge_names": structure.num_hyperedges} if isinstance(structure, Hypergraph) else {}
+    for key in (*counts, "class_names", "relation_names"):
+        names = data.meta.get(key)
+        if names is None:
+            continue
+        if not isinstance(names, tuple) or not all(isinstance(name, (str, int, float)) for name in names):
+            raise DataError(f"{file}: {key}: expected a list of names, got {str(names)[:60]}")
+        if len(names) != counts.get(key, len(names)):
+            raise DataError(f"{file}: {key}: expected {counts[key]:,} names, got {len(names):,}")
+        if key == "class_names" and len(known) and int(known.max()) >= len(names):
+            raise DataError(f"{file}: {key}: expected a name for class {int(known.max())}, got {len(names):,} names")
+    _check_columns(data, file)
+
+
+def _check_columns(data: Data, file: Path) -> None:
+    """Raise an error if the cells of the columns or the moments of the degree have another form."""
+    cells, moments = data.meta.get("node_cells"), data.meta.get("degree_moments")
+    if cells is not None:
+        texts = list(cells.values()) if isinstance(cells, dict) else [None]
+        if not all(isinstance(text, str) and len(cells_of(text)) == data.num_nodes for text in texts):
+            raise DataError(f"{file}: node_cells: expected {data.num_nodes:,} cells for each column, got others")
+    if moments is not None:
+        numbers = moments if isinstance(moments, tuple) else ()
+        if len(numbers) != 2 or not all(type(m) in (int, float) and abs(m) < 1e300 for m in numbers):
+            raise DataError(f"{file}: degree_moments: expected two numbers, got {str(moments)[:60]}")
 
 
 def _hash(path: Path) -> str:
@@ -331,9 +412,3 @@ def _split(data: Data, tensors: Mapping[str, Tensor], number: int) -> Split:
     if any(t is None or t.dtype != torch.int64 for name, t in parts.items() if name != "observed" or t is not None):
         raise DataError(f"split {number}: expected node ids")
     return Split(data.structure, **parts).rebuilt(data)  # type: ignore[arg-type]
-
-
-def _expected(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from hgraph.data.leaks import revealed_pairs
 from hgraph.data.split import in_time
 from hgraph.datasets.pairs import columns_of, last_of_users, latest, pairs_of
 from hgraph.errors import ArgumentError, DataError
-from hgraph.structure import KnowledgeGraph
+from hgraph.structure import Adjacency, KnowledgeGraph
 
 __all__ = ["PAIRS", "TRIPLES", "coverage_of", "from_interactions", "is_own"]
 
@@ -50,7 +51,8 @@ def from_interactions(
             merged. A warning is logged for an unused column ``rating`` (stars, score) or ``timestamp`` (time, date).
             A folder stands for its ``interactions.csv`` and, if it exists, ``triples.csv``.
         triples: a CSV file with the columns ``head``, ``relation`` and ``tail``; items are matched by name.
-        min_rating: pairs with a lower rating are dropped; for repeated pairs, the last rating counts.
+        min_rating: pairs with a lower rating are in no part, and are not recommended (``excluded``); for repeated
+            pairs, the last rating counts.
         split: ``"random"``; ``"time"`` holds out the most recent pairs; ``"last"`` ignores ``val`` and ``test`` and
             holds out the last pair of each user for testing and the one before for validation (a user with two
             pairs has no validation pair, a user with one pair has only that training pair).
@@ -93,6 +95,11 @@ def from_interactions(
         parts = in_time(when, val, test) if split == "time" else last_of_users(once[0], when)
         train_part, val_part, test_part = (once[:, part] for part in parts)
         data = Interactions.from_pairs(train_part, val_part, test_part, kg, **sizes)
+    low = [(user_ids[u], entities[i]) for u, i in pairs.low if u in user_ids and entities.get(i, num_items) < num_items]
+    if low:
+        users, items = torch.tensor(low).T
+        excluded = Adjacency.from_coo(target=users, source=items, num_targets=len(user_ids), num_sources=num_items)
+        data = dataclasses.replace(data, excluded=excluded)
     caveats = [*notes, _SPLITS[split]]
     for what, listed, unique in (
         ("pairs", len(pairs.users), sum(part.num_edges for part in (data.train, data.val, data.test))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,15 @@ _RATINGS, _TIMES = ("rating", "ratings", "stars", "score"), ("timestamp", "time"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of a file, in file order; ``times`` [K] are row numbers if no times are used."""
+    """Rows of a file, in file order; ``times`` [K] are row numbers if no times are used.
+
+    ``low`` has the distinct pairs whose last rating is too low.
+    """
 
     users: list[str]
     items: list[str]
     times: Tensor
+    low: list[tuple[str, str]] = field(default_factory=list)
 
 
 def pairs_of(path: Path, *, min_rating: float | None, timed: bool) -> tuple[Pairs, list[str]]:
@@ -74,8 +78,9 @@ def pairs_of(path: Path, *, min_rating: float | None, timed: bool) -> tuple[Pair
         if not counts[0]:
             raise DataError(f"{path}: expected ratings of at least {min_rating:g}, the highest is {ratings.max():g}")
     chosen = np.flatnonzero(selected).tolist()
-    found = Pairs([users[i] for i in chosen], [items[i] for i in chosen], torch.from_numpy(times[selected]))
-    return found, notes
+    low = dict.fromkeys((users[i], items[i]) for i in np.flatnonzero(~selected).tolist())
+    kept = torch.from_numpy(times[selected])
+    return Pairs([users[i] for i in chosen], [items[i] for i in chosen], kept, list(low)), notes
 
 
 def latest(pairs: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:

@@ -115,9 +115,9 @@ def test_users_are_recommended_to_by_name() -> None:
 @pytest.mark.parametrize(
     ("given", "named", "unnamed"),
     [
-        ([], ["--out", "--hyperedges or --edges"], ["--split-column,"]),
-        (["--nodes", "n.csv"], ["--out", "--hyperedges or --edges"], ["--nodes,"]),
-        (["--split", "temporal"], ["--out", "--hyperedges or --edges", "--nodes", "--split-column"], []),
+        ([], ["--out", "--hyperedges, --edges or --knn"], ["--split-column,"]),
+        (["--nodes", "n.csv"], ["--out", "--hyperedges, --edges or --knn"], ["--nodes,"]),
+        (["--split", "temporal"], ["--out", "--hyperedges, --edges or --knn", "--nodes", "--split-column"], []),
         (["--edges", "e.csv"], ["expected --out, got none"], []),
     ],
 )

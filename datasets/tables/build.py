@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hgraph.checks import whole
 from hgraph.data import Data, Dataset, Split
-from hgraph.data.derived import FEATURES_FROM, features_from
+from hgraph.data.derived import FEATURES_FROM, STRUCTURE_FROM, features_from
 from hgraph.data.leaks import class_hyperedges, copies_of_label, repeated_rows
 from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds, quantities
+from hgraph.datasets.tables import notes as notes_of
 from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.incidence import Duplicates
@@ -29,8 +31,6 @@ __all__ = ["from_tables"]
 
 _LOG = logging.getLogger("hgraph")
 _IDENTITY = 2048  # without features, up to so many nodes get a one-hot column each; more nodes get their degree
-# a label with so many classes, and on average fewer rows per class, is probably a number or an id
-_MANY_CLASSES, _FEW_ROWS = 50, 5
 _SPLITS = ("stratified", "temporal", "given")
 
 
@@ -67,6 +67,8 @@ def from_tables(
     directed: bool = False,
     duplicates: Duplicates = "error",
     separator: str | None = None,
+    knn: int | None = None,
+    metric: str = "euclidean",
     missing: Collection[str] = kinds.MISSING,
     decimal: Literal[".", ","] | None = None,
     split: Literal["stratified", "temporal", "given"] = "stratified",
@@ -112,6 +114,10 @@ def from_tables(
         duplicates: what to do with repeated pairs: ``"error"``, ``"sum"`` of their weights (1 without weights), or
             use the ``"first"``.
         separator: separates the members in a cell; None chooses the first of semicolon, bar and space that occurs.
+        knn: number of neighbors: instead of ``hyperedges`` or ``edges``, each node gets a hyperedge of itself and the
+            nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split computes it again
+            from the observed nodes.
+        metric: the distance of these features, ``"euclidean"`` or ``"cosine"``.
         missing: texts that mean a missing cell; a warning is logged if one could be a class or a category. In columns
             of ids, weights and splits, only the empty text is missing.
         decimal: the decimal sign of numbers; None is the point, and columns with 1,5 or 1,234 are refused.
@@ -142,10 +148,13 @@ def from_tables(
     >>> data.structure.to_lists(), data.y.tolist(), data.meta["class_names"]
     ([[0, 1], [0, 2]], [0, 1, 0, 1], ('a', 'b'))
     """
-    if (hyperedges is None) == (edges is None):
-        got = "neither" if edges is None else "both"
-        hint = "To connect similar rows, use hgraph.builders.knn_hypergraph" if edges is None else ""
-        raise ArgumentError("hyperedges", "either hyperedges or edges", got, hint)
+    given = {"hyperedges": hyperedges, "edges": edges, "knn": knn}
+    if sum(value is not None for value in given.values()) != 1:
+        got = " and ".join(name for name, value in given.items() if value is not None)
+        hint = "" if got else "To connect similar rows, pass knn=10 (--knn 10)"
+        raise ArgumentError("hyperedges", "either hyperedges, edges or knn", got or "none", hint)
+    if knn is not None and nodes is None:
+        raise ArgumentError("nodes", "a table of features, because knn compares rows", None)
     user_roles = _checked_roles(columns)
     if decimal not in (None, ".", ","):
         raise ArgumentError("decimal", "'.', ',' or None", repr(decimal))
@@ -157,8 +166,10 @@ def from_tables(
     if nodes is None and not hif.is_hif(hyperedges) and (label is not None or types or split_column is not None):
         raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
 
-    options = Links(hyperedges is not None, directed, duplicates, separator, decimal)
+    options = Links(edges is None, directed, duplicates, separator, decimal)
     table, key, index, made = _gathered(nodes, hyperedges if options.hyper else edges, user_roles, options)
+    if knn is not None:
+        whole("knn", knn, 1, max(len(index) - 1, 1), f"there are {len(index)} nodes")
     labels = _labels(table, label, task, missing, len(index))
     parts = _parts(table, labels, split, split_column, shares, seed)
     encoder, used = Encoder((), missing), {}
@@ -167,10 +178,13 @@ def from_tables(
         used = kinds.kinds_of(table, types, missing, leave_out=excluded)
         rows = parts[0].numpy() if len(parts[0]) else None
         encoder = Encoder.fit(table, used, rows=rows, missing=missing, decimal=decimal)
-    notes = {} if table is None else _read_as_missing(table, label, used, missing)
-    for text in notes.values():
+    notes = [] if table is None else notes_of.read_as_missing(table, label, used, missing)
+    notes += [] if table is None else notes_of.read_as_categories(table, used, types or {}, missing)
+    for text in notes:
         _LOG.warning("%s: %s", name, text)
     x, feature_names = _features(encoder, table, made.structure, list(index))
+    if knn is not None:
+        made = _neighbors(x, encoder, knn, metric)
     leaks = _leaks(table, label, encoder, x, labels, made.structure, parts, missing)
     for text in leaks:
         _LOG.warning("%s: %s", name, text)
@@ -195,7 +209,7 @@ def from_tables(
         license=license,
         redistribute=redistribute,
         citation=citation,
-        caveats=(*notes.values(), *leaks, *_caveats(made, encoder, used, split)),
+        caveats=(*notes, *leaks, *notes_of.caveats_of(made, encoder, used, split)),
     )
 
 
@@ -218,9 +232,14 @@ def _gathered(
         if nodes is not None or not options.hyper:
             raise ArgumentError("nodes", "None if hyperedges is a HIF file, which contains the nodes", "a table")
         return hif.read(links)
+    table = key = None
+    if links is None:  # the structure is made from the features
+        table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
+        (key,) = Roles(table, user_roles).need("id")
+        index = ids.unique(table, key, "node")
+        return table, key, index, incidence.Made(Hypergraph.from_lists([], num_nodes=len(index)), {}, ())
     linked = read_table(links, name="hyperedges" if options.hyper else "edges")
     roles = Roles(dataclasses.replace(linked, decimal=options.decimal), user_roles)
-    table = key = None
     if nodes is None:
         known, index = "", incidence.nodes(roles, options.hyper, options.separator)
     else:
@@ -259,26 +278,12 @@ def _labels(table: Table | None, label: str | None, task: str | None, missing: C
     # sort numbers by value, words alphabetically
     names = tuple(sorted(set(map(canonical, values)), key=(lambda v: (float(v), v)) if numbers is not None else None))
     if task is None:
-        _question(table, label, names, sum(cell not in missing for cells in table[label] for cell in cells), numbers)
+        rows = sum(cell not in missing for cells in table[label] for cell in cells)
+        notes_of.check_classes(table, label, names, rows, numbers)
     number = {name: i for i, name in enumerate(names)}
     index = {value: number[canonical(value)] for value in values}
     y = torch.tensor([index.get(cell, -1) for cells in table[label] for cell in cells], dtype=torch.long)
     return Labels(y, "node classification", {"kind": "class", "num_classes": len(names)}, names)
-
-
-def _question(table: Table, label: str, names: Sequence[str], rows: int, numbers: np.ndarray | None) -> None:
-    """Check that a label without a task is not rather a number or an id.
-
-    Raises:
-        DataError: there are many classes, with few rows each.
-    """
-    if len(names) < _MANY_CLASSES or rows >= _FEW_ROWS * len(names):
-        return
-    got = f"{len(names):,} classes in {rows:,} rows, such as {names[0]!r} and {names[1]!r}"
-    hint = "Pass task='classification' (--task classification) if these are classes"
-    if numbers is not None:
-        hint = f"Pass task='regression' (--task regression) to predict numbers. {hint}"
-    raise wrong(f"{table.source}: column {label!r}", "a label with several rows per class", got, hint)
 
 
 def _parts(
@@ -308,24 +313,15 @@ def _features(
     return features_from("one and log degree", structure), inputs.DEGREE
 
 
-def _read_as_missing(
-    table: Table, label: str | None, used: Mapping[str, str], missing: Collection[str]
-) -> dict[str, str]:
-    """Notes by column on texts that are read as missing, but could be a class or a category."""
-    found = {}
-    texts = frozenset(missing) - {""}
-    for name in [n for n in (label,) if n is not None] + [n for n, kind in used.items() if kind == "categorical"]:
-        counts: dict[str, int] = {}
-        for cells in table[name]:
-            if not texts.isdisjoint(cells):
-                for cell in cells:
-                    if cell in texts:
-                        counts[cell] = counts.get(cell, 0) + 1
-        if counts:
-            listed = ", ".join(f"{count:,} {text!r}" for text, count in counts.items())
-            what = "class" if name == label else "category"
-            found[name] = f"Column {name!r}: {listed} read as missing, not as a {what}. Pass --missing '' to keep them."
-    return found
+def _neighbors(x: Tensor, encoder: Encoder, k: int, metric: str) -> incidence.Made:
+    """A hyperedge per node, of its nearest neighbors by the features; a production split computes it again."""
+    from hgraph.builders import knn_hypergraph
+
+    if not encoder.feature_names:
+        raise ArgumentError("nodes", "columns of features, because knn compares them", "none")
+    recipe = {"builder": "knn_hypergraph", "k": k, "metric": metric}
+    structure = knn_hypergraph(x, k, metric=metric)
+    return incidence.Made(structure, {"hyperedge_names": None, STRUCTURE_FROM: recipe}, ())
 
 
 def _leaks(
@@ -346,26 +342,3 @@ def _leaks(
     found = copies_of_label(columns, cells, missing={"", *missing}, canonical=canonical)
     found += repeated_rows(x, *parts) if encoder.feature_names else []
     return found + class_hyperedges(structure, labels.y)
-
-
-def _caveats(made: incidence.Made, encoder: Encoder, kinds_used: Mapping[str, str], split: str) -> tuple[str, ...]:
-    """Caveats of the set, one sentence each."""
-    structure = made.structure
-    adjacency = structure.adj if isinstance(structure, Graph) else structure.e2v
-    num_isolated = int((adjacency.indptr.diff() == 0).sum())
-    notes = ["Features are encoded with statistics of the training nodes only."]
-    if not encoder.feature_names:
-        notes = ["There are no features: x is the identity or, for many nodes, the degree."]
-    if num_isolated:
-        notes.append(f"{num_isolated:,} nodes have no incoming edges; they are kept.")
-    marked = [c for c in encoder.codings if c.kind == "numeric" and c.words]
-    notes += [f"Column {c.name!r} is read as numbers with the unit {c.words[0]!r}." for c in marked]
-    notes += [f"Column {n!r} is empty and is left out." for n, k in kinds_used.items() if k == "ignore"]
-    empty = [c.name for c in encoder.codings if not c.features()]
-    notes += [
-        f"Column {n!r} gives no feature: no category or word occurs often enough in training rows." for n in empty
-    ]
-    if made.unused:
-        notes.append(f"Unused columns of the hyperedges or edges: {', '.join(made.unused)}.")
-    notes.append(f"The default split is {split}.")
-    return tuple(notes)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from hgraph.datasets.tables.cells import canonical
 from hgraph.datasets.tables.table import Table, read_table, wrong
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
+from hgraph.schema import read
 
 __all__ = ["Coding", "Encoder"]
 
@@ -200,43 +201,45 @@ class Encoder:
         from safetensors.numpy import load_file
 
         path = Path(folder) / "encoder.json"
+        head = read(path, _File)
         try:
-            head = json.loads(path.read_bytes())
             numbers = load_file(path.with_suffix(".safetensors"))
-        except (OSError, ValueError, RecursionError, SafetensorError) as error:
-            raise DataError(f"{path}: not a readable encoder ({error})") from error
-        if not isinstance(head, dict) or (head.get("format"), head.get("version")) != (_FORMAT, _VERSION):
-            raise DataError(f"{path}: expected an encoder of this version of hgraph")
-        try:
-            codings = [
-                Coding(
-                    _typed(c["name"], str),
-                    _typed(c["kind"], str),
-                    tuple(_typed(word, str) for word in _typed(c["words"], list)),
-                    tuple(float(v) for v in numbers[str(i)].reshape(-1)),
-                    _typed(c["missing"], bool),
-                )
-                for i, c in enumerate(_typed(head["columns"], list))
-            ]
-            missing = [_typed(text, str) for text in _typed(head["missing"], list)]
-            decimal = head.get("decimal")
-            if decimal not in (None, ".", ","):
-                raise TypeError(f"a decimal sign expected, not {decimal!r}")
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}: damaged encoder ({error})") from error
+            values = [tuple(float(v) for v in numbers[str(i)].reshape(-1)) for i in range(len(head.columns))]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise DataError(
+                f"{path.with_suffix('.safetensors')}: not readable numbers of an encoder ({error})"
+            ) from error
+        codings = [Coding(c.name, c.kind, c.words, v, c.missing) for c, v in zip(head.columns, values, strict=True)]
         for coding in codings:
             _check(coding, path)
-        return cls(codings, missing, decimal)
+        if len({coding.name for coding in codings}) < len(codings):
+            raise DataError(f"{path}: columns: expected different names, got one of them twice")
+        return cls(codings, head.missing, head.decimal)
 
     def __repr__(self) -> str:
         """Numbers of columns and features."""
         return f"Encoder({len(self.codings)} columns, {len(self.feature_names)} features)"
 
 
-def _typed(value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
-        raise TypeError(f"{kind.__name__} expected, not {type(value).__name__}")
-    return value
+@dataclass(frozen=True)
+class _Column:
+    """A column in ``encoder.json``; its numbers are in the other file."""
+
+    name: str
+    kind: str
+    words: tuple[str, ...]
+    missing: bool
+
+
+@dataclass(frozen=True)
+class _File:
+    """The content of ``encoder.json``."""
+
+    format: Literal["hgraph encoder"]
+    version: Literal[1]
+    missing: tuple[str, ...]
+    columns: tuple[_Column, ...]
+    decimal: Literal[".", ","] | None = None
 
 
 def _check(coding: Coding, path: Path) -> None:
@@ -244,8 +247,12 @@ def _check(coding: Coding, path: Path) -> None:
     expected = {"numeric": 2, "date": 2, "text": len(coding.words)}.get(coding.kind, 0)
     known = coding.kind in get_args(kinds.Kind) and coding.kind != "ignore"
     finite = np.isfinite(coding.numbers).all() and (coding.kind not in ("numeric", "date") or coding.numbers[1:] > (0,))
-    if not known or len(coding.numbers) != expected or not finite or len(set(coding.words)) < len(coding.words):
-        raise DataError(f"{path}: the coding of column {coding.name!r} is inconsistent")
+    if not known:
+        got = repr(coding.kind)[:60]
+        raise DataError(f"{path}: columns: expected a known kind of column {coding.name[:60]!r}, got {got}")
+    if len(coding.numbers) != expected or not finite or len(set(coding.words)) < len(coding.words):
+        what = "words and numbers that fit its kind"
+        raise DataError(f"{path}: columns: expected {what} for column {coding.name[:60]!r} ({coding.kind}), got others")
 
 
 # ---------------------------------------------------------------------- fitting

@@ -22,6 +22,7 @@ from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.table import cells_of, read_table
 from hgraph.errors import DataError
 from hgraph.files import write_atomically
+from hgraph.schema import read
 
 __all__ = ["DEGREE", "IDENTITY", "Inputs"]
 
@@ -29,6 +30,16 @@ _LOG = logging.getLogger("hgraph")
 _FILE = "inputs.json"
 IDENTITY = "node "  # prefix of the names of one-hot features of nodes
 DEGREE = ("one", "log degree")  # the features of many nodes without columns
+
+
+@dataclass(frozen=True)
+class _File:
+    """The content of ``inputs.json``."""
+
+    features: tuple[str, ...] | None
+    classes: tuple[str, ...] | None
+    degree: tuple[float, ...] | None
+    encoder: bool
 
 
 @dataclass(frozen=True)
@@ -90,14 +101,18 @@ class Inputs:
         path = Path(folder) / _FILE
         if not path.is_file():
             return None
-        try:
-            content = json.loads(path.read_bytes())
-            names = [None if content[n] is None else tuple(map(str, content[n])) for n in ("features", "classes")]
-            degree = None if content["degree"] is None else (float(content["degree"][0]), float(content["degree"][1]))
-            encoder = Encoder.load(folder) if content["encoder"] else None
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise DataError(f"{path}: cannot be read ({error})") from error
-        return cls(encoder, names[0], names[1], degree)
+        found = read(path, _File)
+        if found.degree is not None and (len(found.degree) != 2 or not found.degree[1] >= 0):
+            raise DataError(f"{path}: degree: expected a mean and a standard deviation, got {list(found.degree)[:5]}")
+        for name in ("features", "classes"):
+            texts = getattr(found, name)
+            if texts is not None and len(set(texts)) < len(texts):
+                raise DataError(f"{path}: {name}: expected different names, got one of them twice")
+        encoder = Encoder.load(folder) if found.encoder else None
+        if encoder is not None and found.features is not None and encoder.feature_names != found.features:
+            raise DataError(f"{path}: features: expected the features of encoder.json, got others")
+        degree = None if found.degree is None else (found.degree[0], found.degree[1])
+        return cls(encoder, found.features, found.classes, degree)
 
     # ------------------------------------------------------------------ other data
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import numpy as np
 
-__all__ = ["DATES", "UNITS", "as_numbers", "mark_of", "readings"]
+__all__ = ["DATES", "UNITS", "as_numbers", "mark_of", "readings", "with_text"]
 
 _SPACE, _MONEY = " '\u00a0\u202f", "$\u20ac\u00a3\u00a5\u20b9"
 # sign or unit before or after the number; the mark of a column is the one that all of its cells have
@@ -17,6 +17,7 @@ _CELL = re.compile(
 )
 _POINT = re.compile(rf"(\d{{1,3}}(,\d{{3}})+|\d{{1,3}}([{_SPACE}]\d{{3}})+|\d+)(\.\d*)?|\.\d+")
 _COMMA = re.compile(rf"(\d{{1,3}}(\.\d{{3}})+|\d{{1,3}}([{_SPACE}]\d{{3}})+|\d+)(,\d*)?")
+_WITH_TEXT = re.compile(r"([-+]?\d[\d.,]*)(\s+[^\d\s]\D*|[^\W\d]+\.)")
 DATES = re.compile(r"\d{1,2}([./-])\d{1,2}\1(\d{4}|\d{2})")
 _UNITS = """% \u2030 \u00b0 \u00b0C \u00b0F $ \u20ac \u00a3 \u00a5 \u20b9 USD EUR GBP CHF JPY CNY INR CAD AUD
 mg g kg t lb lbs oz mm cm m km in ft yd mi ml cl l L s ms min h hr hrs hours days years Hz kHz MHz GHz W kW kWh V kB
@@ -58,6 +59,26 @@ def as_numbers(cells: Collection[str], mark: str, decimal: str | None) -> np.nda
         sign = -1 if "-" in (match[1] + match[3]) or "\u2212" in match[1] else 1
         out[i] = sign * value * 10.0 ** int((match[5] or "e0")[1:])
     return out
+
+
+def with_text(cells: Iterable[str]) -> bool:
+    """Whether cells are numbers followed by one to three different texts that are no unit, such as "12 p.".
+
+    Codes such as 7B, in which a letter follows the number directly, are none of these.
+
+    >>> with_text(["12 p.", "7 pp."]), with_text(["7B", "8B"]), with_text(["12 p.", "few"])
+    (True, False, False)
+    """
+    numbers, texts = set(), set()
+    for cell in cells:
+        match = _WITH_TEXT.fullmatch(cell)
+        if match is None:
+            return False
+        numbers.add(match[1])
+        texts.add(match[2].strip())
+        if len(texts) > 3:
+            return False
+    return len(numbers) > 1
 
 
 def _number(text: str, decimal: str | None) -> float | None:

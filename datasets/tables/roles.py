@@ -102,6 +102,14 @@ class Roles:
                 raise wrong(self.table.source, expected, f"columns {list(self.table.columns)}", hint)
         return [name for name in found if name is not None]
 
+    def _list_column(self) -> str | None:
+        """The first column whose cells are lists, or texts with separators of members."""
+        for name, column in self.table.columns.items():
+            cells = next(iter(column), [])
+            if column.listed or sum(sign in cell for cell in cells for sign in ";|") > len(cells) / 2:
+                return name
+        return None
+
     def form(self, hyper: bool) -> str:
         """``"wide"`` or ``"long"`` for hyperedges, ``"triples"`` or ``"edges"`` for edges, according to the columns.
 
@@ -119,6 +127,11 @@ class Roles:
                 raise wrong(self.table.source, f"one of {' and '.join(forms)}", f"both: {' and '.join(texts)}", hint)
         if present:
             return present[0]
+        if hyper and not meant and (name := self._list_column()) is not None:
+            expected = "columns node and hyperedge, or a column members"
+            hint = f"If {name!r} lists the members of each hyperedge, pass columns={{'members': {name!r}}}"
+            hint += f" (--column members={name})"
+            raise wrong(self.table.source, expected, f"columns {list(self.table.columns)}", hint)
         # explain the form of the roles chosen by the user, else the second form
         form = meant[0] if meant else list(forms)[1]
         self.need(*forms[form])

@@ -19,7 +19,14 @@ _SPARE = 16  # candidates beyond k, so that rounding in the fast search rarely a
 
 
 @structure_builder
-def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 2048) -> Hypergraph:
+def knn_hypergraph(
+    x: Any,
+    k: int,
+    *,
+    metric: str = "euclidean",
+    include_self: bool = True,
+    chunk: int = 2048,
+) -> Hypergraph:
     r"""One hyperedge per point: the point itself and its k nearest neighbors.
 
     .. math:: e_i = \{i\} \cup \operatorname{arg\,k\,min}_{j \ne i} \lVert x_i - x_j \rVert_2
@@ -32,6 +39,8 @@ def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 20
     Args:
         x: [N, F] points, floats or integers, without NaN or infinity.
         k: number of neighbors, 0 .. N-1.
+        metric: ``"euclidean"``; or ``"cosine"``, which divides each point by its length first, so that only directions
+            are compared; points of length 0 are not changed.
         include_self: whether point i is a member of hyperedge i.
         chunk: number of points per chunk: memory O(N k + N F + chunk^2 + chunk k F), time O(N^2 F).
 
@@ -39,7 +48,7 @@ def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 20
         N nodes and N hyperedges of k + 1 members (k without ``include_self``).
 
     Raises:
-        ArgumentError: not two dimensions, values that are not finite, k or chunk out of range.
+        ArgumentError: not two dimensions, values that are not finite, k or chunk out of range, another metric.
         ArgumentTypeError: complex points.
 
     >>> knn_hypergraph([[0.0], [1.0], [5.0]], k=1).to_lists()
@@ -49,12 +58,24 @@ def knn_hypergraph(x: Any, k: int, *, include_self: bool = True, chunk: int = 20
     n = len(x)
     whole("k", k, 0, max(n - 1, 0), f"there are {n} points")
     whole("chunk", chunk, 1)
+    if metric not in ("euclidean", "cosine"):
+        raise ArgumentError("metric", "'euclidean' or 'cosine'", repr(metric))
+    if metric == "cosine":
+        x = _unit(x)
     search = _nearest if n <= max(chunk, k + _SPARE + 1) else _nearest_by_products
     blocks = [search(x, rows, k, chunk) for rows in torch.arange(n).split(chunk)]
     members = torch.cat(blocks) if blocks else torch.empty(0, k, dtype=torch.long)
     if include_self:
         members = torch.cat([torch.arange(n)[:, None], members], dim=1)
     return _one_a_point(members.flatten(), torch.full((n,), members.shape[1]), device)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Rows of length one; rows of zeros stay. Divided by their largest value first, so that squares do not overflow."""
+    largest = x.abs().amax(1, keepdim=True) if x.shape[1] else x.new_ones(len(x), 1)
+    x = x / torch.where(largest > 0, largest, 1)
+    length = x.square().sum(1, keepdim=True).sqrt()
+    return x / torch.where(length > 0, length, 1)
 
 
 @structure_builder

@@ -40,6 +40,13 @@ class Task(Enum):
     REGRESSION = "regression"
 
 
+class Metric(Enum):
+    """Distances of features."""
+
+    EUCLIDEAN = "euclidean"
+    COSINE = "cosine"
+
+
 @plain_errors
 def build(
     out: Annotated[
@@ -59,6 +66,11 @@ def build(
         Path | None,
         typer.Option(help="CSV or Parquet with columns source,target[,weight][,time] or head,relation,tail."),
     ] = None,
+    knn: Annotated[
+        int | None,
+        whole(help="Number of neighbors: connect each node with those of the nearest features, by a hyperedge."),
+    ] = None,
+    metric: Annotated[Metric | None, typer.Option(help="Distance of --knn; default euclidean.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of the nodes file to predict.")] = None,
     column: Annotated[
         list[str] | None, typer.Option(help="role=column, for columns with other names; repeatable.")
@@ -111,12 +123,15 @@ def build(
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
 
+    uses_columns = bool(label or kind) or split is not Split.STRATIFIED
     needed = {
         "--out": out is None,
-        "--hyperedges or --edges": hyperedges is None and edges is None,
-        "--nodes": nodes is None and hyperedges is None and (bool(label or kind) or split is not Split.STRATIFIED),
+        "--hyperedges, --edges or --knn": hyperedges is None and edges is None and knn is None,
+        "--nodes": nodes is None and hyperedges is None and (knn is not None or uses_columns),
         "--split-column": split_column is None and split is not Split.STRATIFIED,
     }
+    if metric is not None and knn is None:
+        raise ArgumentError("metric", "no value without --knn", metric.value)
     if out is None or any(needed.values()):
         raise _missing_options([name for name, asked in needed.items() if asked])
     place = check_place(out, force=force)
@@ -133,6 +148,8 @@ def build(
         directed=directed,
         duplicates=duplicates.value,
         separator=separator,
+        knn=knn,
+        metric="euclidean" if metric is None else metric.value,
         **({} if missing is None else {"missing": _missing(missing)}),
         decimal=decimal,  # type: ignore[arg-type]
         split=split.value,
@@ -158,8 +175,8 @@ def build(
 def _missing_options(names: list[str]) -> ArgumentError:
     """Name all missing options at once, with a complete command as an example."""
     hint = "For example: hgraph datasets build --nodes nodes.csv --hyperedges he.csv --label y --out my-set"
-    if "--hyperedges or --edges" in names:
-        hint += ". To connect similar rows, see hgraph.builders.knn_hypergraph"
+    if "--hyperedges, --edges or --knn" in names:
+        hint += ". To connect similar rows, pass --knn 10 instead of --hyperedges"
     return ArgumentError("options", ", ".join(names), "none of them" if len(names) > 1 else "none", hint)
 
 

@@ -63,6 +63,14 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def absolute(source: str) -> str:
+    """The name of a data set, or the absolute path of a folder, so that a run finds it from any folder."""
+    from hgraph import datasets
+
+    named = "/" not in source and not source.startswith((".", "~")) and source in datasets.names()
+    return source if named else str(Path(source).expanduser().resolve())
+
+
 _NODE_TASKS = ("node classification", "node regression")
 
 

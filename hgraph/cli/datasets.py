@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, check_picture, plain_errors
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, did_you_mean
 
 if TYPE_CHECKING:
     from hgraph.data import Data, Dataset
@@ -24,7 +24,14 @@ app = typer.Typer(help="List, inspect and build data sets. Example: hgraph datas
 
 @app.command("list", epilog="Example: hgraph datasets list --json")
 @plain_errors
-def list_(root: RootOption = None, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+def list_(
+    task: Annotated[
+        str | None, typer.Option(help='Only data sets for this task, such as "node classification".')
+    ] = None,
+    root: RootOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
     """List the data sets with kind, task, sizes, download size, terms and files.
 
     Terms: "free" means that the license allows redistribution, "ask" that it does not or that none is stated.
@@ -33,6 +40,11 @@ def list_(root: RootOption = None, as_json: JsonOption = False, quiet: QuietOpti
     from hgraph import datasets
 
     cards = [datasets.info(name) for name in datasets.names()]
+    if task is not None:
+        tasks = sorted({card.task for card in cards})
+        if task not in tasks:
+            raise ArgumentError("task", f"one of {', '.join(tasks)}", repr(task), did_you_mean(task, tasks))
+        cards = [card for card in cards if card.task == task]
     if as_json:
         fields = ("name", "description", "kind", "task", "sizes", "download", "license", "redistribute")
         typer.echo(json.dumps([{f: getattr(c, f) for f in fields} | {"cached": _is_local(c, root)} for c in cards]))

@@ -17,6 +17,7 @@ from hgraph.cli.common import (
     OverwriteOption,
     QuietOption,
     RootOption,
+    absolute,
     device_of,
     environment_info,
     plain_errors,
@@ -191,7 +192,10 @@ def distill(
         rows = _metric_on_new_rows(comparison, learned, student, where, networks["student"], **unseen)
         names = {"mlp": "MLP", "teacher": f"{teacher_entry.title} (teacher)", "student": "student"}
         config = _config(learned, student, run, where)
-        config |= {"command": _command(run, dataset, calibrate, device, count, folder), "run": run}
+        config |= {
+            "command": _command(run, dataset, calibrate, device, count, folder),
+            "run": run | {"source": absolute(learned.source)},
+        }
         temperature = (comparison.student.temperature if calibrate else None) or 1.0
         title = f"{loaded.name}: {teacher_entry.title} distilled into an MLP (seed {seed}, {on.setting.value})"
         headings: dict[str, Any] = {"names": names, "title": title, "config": config}

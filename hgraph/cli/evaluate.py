@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,9 @@ from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, lo
 from hgraph.cli.node_runs import figures_of
 from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, positions_of, prepare, split_of
-from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError
+from hgraph.schema import naming
 
 
 @plain_errors
@@ -42,7 +44,8 @@ def evaluate(
         evaluate_recommender(run, device, root, as_json)
         return
     run_of = read_settings(run, config)
-    loaded = load(dataset or run_of.source, root=root, seed=run_of.seed)
+    with nullcontext() if dataset is not None else naming("source", run / "config.json"):
+        loaded = load(source_of(run, run_of, dataset), root=root, seed=run_of.seed)
     data = prepare(loaded, run_of.model, run_of.setting, run_of.seed)
     data = encode_for_run(run, data, dataset, run_of.source, root, run_of.seed).to(device_of(device))
     networks, model, setting, seed = run_of.networks(data), run_of.model, run_of.setting, run_of.seed

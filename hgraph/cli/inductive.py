@@ -64,7 +64,7 @@ def with_new_nodes(
         directed = isinstance(data.structure, Graph) and data.structure.directed
         options: Any = {kind: links[kind], "columns": others, "directed": directed}
         made = from_tables({"id": ids}, **options)[0]
-        added = made.structure, made.meta.get("hyperedge_names", ())
+        added = made.structure, made.meta.get("hyperedge_names") or ()
     x = torch.cat([data.x, encoder.transform(table).to(data.x)])
     y = torch.cat(
         [data.y, data.y.new_full((len(new_names), *data.y.shape[1:]), torch.nan if data.y.is_floating_point() else -1)]
@@ -73,7 +73,7 @@ def with_new_nodes(
     if is_graph:
         joined: Graph | Hypergraph = _joined_graphs(structure, added[0])
     else:
-        joined = _joined_hypergraphs(structure, added[0], data.meta.get("hyperedge_names", ()), added[1])
+        joined = _joined_hypergraphs(structure, added[0], data.meta.get("hyperedge_names") or (), added[1])
     meta = dict(data.meta) | {"node_names": ids}
     return dataclasses.replace(data, structure=joined, x=x, y=y, meta=meta, splits={})
 

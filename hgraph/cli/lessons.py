@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.node_runs import METRICS, Prepared, prepared
 from hgraph.cli.teachers import Student, networks_of
-from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError
+from hgraph.schema import parse, read_lines
 
 if TYPE_CHECKING:
     import torch
@@ -26,8 +26,8 @@ __all__ = ["Lesson", "is_node_run"]
 def is_node_run(place: str) -> bool:
     """Whether a folder is a run of `hgraph train`, `hgraph tune` or `hgraph distill` on labeled nodes."""
     try:
-        config = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))
-        return "run" in config or config["model"] in CLASSIFIERS
+        config = parse((Path(place) / "config.json").read_bytes(), "config.json")
+        return "run" in config or config["model"] in list(CLASSIFIERS)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -71,7 +71,8 @@ class Lesson:
             what = "a run of `hgraph distill`" if settings.distilled else f"a run of {settings.model.name}"
             hint = "Use `hgraph predict` with it, or pass a run of another model"
             raise ArgumentError("dataset", "a run whose network uses a structure", f"{run}, {what}", hint)
-        on = prepared(settings.source, settings.model, settings.setting, settings.seed, root=root, device=where)
+        source = source_of(run, settings)
+        on = prepared(source, settings.model, settings.setting, settings.seed, root=root, device=where)
         data = encode_for_run(run, on.data, None, settings.source, root, settings.seed)
         on = dataclasses.replace(on, data=data, task=settings.task)
         options = dict(settings.options)
@@ -87,15 +88,21 @@ class Lesson:
         return made
 
 
+@dataclass(frozen=True)
+class _Epoch:
+    """The keys of a line of ``metrics.jsonl`` that plots read."""
+
+    loss: float | None = None
+    validation: float | None = None
+
+
 def _fit_of(run: Path) -> FitResult:
     """The history of a run, without times; empty if it has none."""
     from hgraph.train import FitResult
 
-    try:
-        lines = (run / METRICS).read_text(encoding="utf-8").splitlines()
-        history = [dict(json.loads(line)) for line in lines]
-    except (OSError, ValueError):
-        history = []
+    if not (run / METRICS).is_file():
+        return FitResult([], 0, 0.0)
+    history = [record for _, record in read_lines(run / METRICS, _Epoch, hint="Train again with --overwrite")]
     scores = [float(record.get("validation", -math.inf)) for record in history]
     scored = any(score > -math.inf for score in scores)
     best = scores.index(max(scores)) + 1 if scored else len(history)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hgraph.cli.common import environment_info, format_value, load
+from hgraph.cli.common import absolute, environment_info, format_value, load
 from hgraph.cli.teachers import Setting, added, prepare, split_of
 from hgraph.errors import ArgumentError
 from hgraph.models.registry import ModelEntry
@@ -183,7 +183,7 @@ def config_of_run(on: Prepared, options: dict[str, Any], command: str, source: s
         "task": on.task.settings(),
         **environment_info(),
         "command": command,
-        "source": source,
+        "source": absolute(source),
     }
 
 

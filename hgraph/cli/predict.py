@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +18,9 @@ from hgraph.cli.predictions import prediction_writer
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
 from hgraph.cli.teachers import as_graph, as_hypergraph
 from hgraph.cli.towers import is_run
-from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings
+from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError, DataError
+from hgraph.schema import naming
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +118,7 @@ def predict(
     output_delimiter = delimiter or (_delimiter(rows) if rows is not None else ",")
     name = next(blocks)
     style: dict[str, Any] = {"proba": proba, "as_json": as_json, "delimiter": output_delimiter}
-    with prediction_writer(out, task, classes, *inputs, run=run, key=name, **style) as file:
+    with prediction_writer(out, task, classes, key=name, **style) as file:
         for ids, predicted in blocks:
             file.add(predicted, ids)
         count = file.count
@@ -210,10 +212,12 @@ def _network_blocks(
     if not (run / "config.json").is_file():
         raise ArgumentError("rows", "a file of rows", "none", f"{run} contains an exported student but no data set")
     settings = read_settings(run, config_of(run))
-    place, where = dataset or settings.source, device_of(device)
-    card = datasets.info(place)
-    options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
-    data = _without_classes(run, datasets.load(place, root=root, **options)[0])
+    place, where = source_of(run, settings, dataset), device_of(device)
+    with nullcontext() if dataset is not None else naming("source", run / "config.json"):
+        card = datasets.info(place)
+        options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
+        loaded = datasets.load(place, root=root, **options)
+    data = _without_classes(run, loaded[0])
     data = encode_for_run(run, data, dataset, settings.source, root, settings.seed)
     name = "teacher" if settings.distilled else "model"
     network = load_weights(settings.networks(data)[name], run, name, data, place)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hgraph.cli.common import check_file, written
 from hgraph.errors import ArgumentError, MissingPackageError
 from hgraph.files import writing
 
@@ -79,8 +79,7 @@ def prediction_writer(
     out: Path | None,
     task: NodeTask,
     classes: Sequence[str],
-    *inputs: Path,
-    run: Path,
+    *,
     key: str | None,
     proba: bool,
     as_json: bool,
@@ -88,8 +87,10 @@ def prediction_writer(
 ) -> Iterator[PredictionWriter]:
     """A writer to standard output, or to a file that appears only when it is complete.
 
+    The caller checks the file before any work, see `check_file`.
+
     Raises:
-        ArgumentError: the file cannot be written, is an input or belongs to the run, or is Parquet with ``as_json``.
+        ArgumentError: the file is Parquet, with ``as_json``.
         MissingPackageError: Parquet was asked for, but pyarrow is not installed.
     """
     suffix = "" if out is None else out.suffix.lower()
@@ -102,11 +103,10 @@ def prediction_writer(
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise MissingPackageError("pyarrow", "io", "writing Parquet") from error
-        check_file("out", out, *inputs, run=run)
         with writing(out, "wb") as file:
             writer = PredictionWriter(file, task, classes, kind, delimiter, key, proba)
             yield writer
             writer.close()
         return
-    with written(out, *inputs, run=run) as file:
+    with nullcontext(sys.stdout) if out is None or str(out) == "-" else writing(out) as file:
         yield PredictionWriter(file, task, classes, kind, delimiter, key, proba)

@@ -41,9 +41,10 @@ def recommend(
 ) -> None:
     """Recommend items to a user with a trained model, and explain why.
 
-    Items that the user already has are left out. Explanations are paths of interactions and triples from the training
-    data. For kgat, paths are sorted by the product of their attention weights, which is printed. For other models they
-    are only possible paths of messages, without weights.
+    Items that the user already has are left out, also those with ratings below --min-rating of the training.
+    Explanations are paths of interactions and triples from the training data. For kgat, paths are sorted by the product
+    of their attention weights, which is printed. For other models they are only possible paths of messages, without
+    weights.
 
     With --out instead of --user, the items of all users are written to a CSV file with the columns user, rank, item and
     score. The file appears only when it is complete.
@@ -88,7 +89,7 @@ def _items(
     """Recommended items, with paths of at most ``steps`` triples as explanations; draws the paths to the first item."""
     from hgraph import train
 
-    left = data.num_items - sum(int(p.indptr.diff()[user]) for p in (data.train, data.val, data.test))
+    left = data.num_items - sum(int(p.indptr.diff()[user]) for p in data.known)
     if not left:
         raise ArgumentError("user", "a user with items left to recommend", repr(_user_name(data, user)))
     structure = train.structure_of(model, data)
@@ -130,7 +131,7 @@ def _recommend_all(model: Recommender, data: Interactions, k: int, out: Path | N
     from hgraph.train.full_ranking import best_items
     from hgraph.train.recommender import bar
 
-    taken, count = [data.train, data.val, data.test], min(k, data.num_items)
+    taken, count = data.known, min(k, data.num_items)
     chunks = torch.arange(data.num_users).split(max(_SCORES // data.num_items, 1))
     with written(out, run=run) as file:
         scores_of = train.scorer(model, train.structure_of(model, data))  # computes the embeddings once for all chunks

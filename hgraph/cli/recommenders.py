@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from hgraph.cli.choices import RECOMMENDERS, listed
 from hgraph.cli.common import device_of, environment_info, print_results, run_folder
-from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, running, write_json
+from hgraph.cli.numbers import MANY, SEEDS, SETTINGS
+from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
+from hgraph.schema import Span, fields_of, naming, parse
 
 if TYPE_CHECKING:
     from hgraph.data import Dataset, Interactions
@@ -82,10 +82,12 @@ def train_recommender(
     device: str,
     threads: int | str | None,
     root: Path | None,
-    as_json: bool,
     quiet: bool,
-) -> None:
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
     """Train, rank all items for the test users, and write the run folder; resumes a stopped run.
+
+    Returns:
+        The head of the printed results, the figures, and the report.
 
     With ``pretrain``, that model first learns the embeddings of users and items, for the same number of epochs.
     """
@@ -134,9 +136,7 @@ def train_recommender(
                 write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    print_results(figures, {"dataset": loaded.name, "model": model, "seed": seed}, as_json)
-    if not as_json:
-        typer.echo(f"report: {folder / 'report.md'}")
+    return {"dataset": loaded.name, "model": model, "seed": seed}, figures, folder / REPORT
 
 
 def recommender_step(network: Recommender, data: Interactions) -> Callable[[], object]:
@@ -187,6 +187,25 @@ def _command(settings: dict[str, Any], device: str, folder: Path) -> str:
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 
+@dataclass(frozen=True)
+class _Config:
+    """The keys of the config.json of a recommender that are read back."""
+
+    dataset: str
+    source: str
+    model: str
+    seed: Annotated[int, Span(0, SEEDS)]
+    data_sha256: str
+    hidden: Annotated[int, Span(1, SETTINGS["hidden"].high)] | None = None
+    min_rating: float | None = None
+    split: Literal["random", "time", "last"] | None = None
+    epochs: Annotated[int, Span(1, MANY)] | None = None
+    lr: Annotated[float, Span(0, SETTINGS["lr"].high)] | None = None
+    l2: Annotated[float, Span(0, SETTINGS["l2"].high)] | None = None
+    patience: Annotated[int, Span(1, MANY)] | None = None
+    validate_users: Annotated[int, Span(1, MANY)] | None = None
+
+
 def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, dict[str, Any]]:
     """The trained model of a run folder, the data that it was trained on, and its settings.
 
@@ -201,23 +220,33 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
     if (run / UNDER_WAY).exists() and not (run / REPORT).exists():
         raise DataError(f"{run}: this run was stopped; repeat its `hgraph train` command to resume it")
 
+    file = run / "config.json"
     try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        source, model, seed, hidden = (config[key] for key in ("source", "model", "seed", "hidden"))
-        if config.get("kind") != "recommender" or model not in RECOMMENDERS:
-            raise DataError(f"{run}: a run of {model!r}, which is not a recommender ({listed(RECOMMENDERS)})")
-        reading: dict[str, Any] = {name: config.get(name) for name in ("min_rating", "split")}
-        data = load_interactions(source, root, seed, **reading)[0]
-        if fingerprint(data) != config["data_sha256"]:
+        config = parse(file.read_bytes(), file)
+        if not isinstance(config, dict):
+            raise DataError(f"{file}: expected an object with keys, got {type(config).__name__}")
+        if config.get("kind") != "recommender" or config.get("model") not in list(RECOMMENDERS):
+            key = "model" if config.get("kind") == "recommender" else "kind"
+            what = f"a run of {str(config.get('model'))[:60]!r}, which is not a recommender ({listed(RECOMMENDERS)})"
+            raise DataError(f"{file}: {key}: {what}")
+        settings = fields_of(_Config, config, file)
+        check_source(run, settings.source)
+        reading: dict[str, Any] = {"min_rating": settings.min_rating, "split": settings.split}
+        with naming("source, min_rating, split", file):
+            data = load_interactions(settings.source, root, settings.seed, **reading)[0]
+        if fingerprint(data) != settings.data_sha256:
             # ids and splits depend on the rows and their order: with other rows, embeddings would belong to other
             # users and items, and test pairs could have been in training
             hint = "Restore the files, or train again: hgraph train ... --overwrite"
-            raise DataError(f"{run}: {source} has changed since this run was trained (rows, or their order). {hint}")
-        network = network_of(model, data, seed, hidden)
+            what = f"{settings.source} has changed since this run was trained (rows, or their order)"
+            raise DataError(f"{run}: {what}: it has another data_sha256. {hint}")
+        network = network_of(settings.model, data, settings.seed, settings.hidden)
         network.load_state_dict(load_file(run / "model.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         if isinstance(error, (DataError, ArgumentError)):
             raise
+        if isinstance(error, RuntimeError):
+            raise DataError(f"{file}: model, hidden: model.safetensors has the weights of another network") from error
         raise DataError(f"{run}: no finished run of a recommender ({error})") from error
     return network.eval(), data, config
 

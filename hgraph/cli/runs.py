@@ -14,6 +14,7 @@ from typing import Any
 
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import is_temporary, write_atomically
+from hgraph.schema import parse
 
 __all__ = [
     "MANIFEST",
@@ -21,6 +22,7 @@ __all__ = [
     "UNDER_WAY",
     "begin",
     "check_folder",
+    "check_source",
     "finish",
     "is_data",
     "is_part",
@@ -123,8 +125,8 @@ def finish(folder: Path) -> None:
 def _check_same(folder: Path, known: Path, settings: dict[str, Any]) -> None:
     """Raise an error if the stopped run had other options, so this command cannot resume it."""
     try:
-        before = json.loads(known.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        before = parse(known.read_bytes(), known, hint="Pass --overwrite to start over")
+    except OSError as error:
         raise DataError(f"{known}: cannot be read ({error}). Pass --overwrite to start over") from error
     if not isinstance(before, dict):
         raise DataError(f"{known}: expected a JSON object. Pass --overwrite to start over")
@@ -168,15 +170,25 @@ def is_part(run: Path, path: Path) -> bool:
 def is_data(run: Path, path: Path) -> bool:
     """Whether an existing file belongs to the data that a run was trained on, by its config.json."""
     try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        config = parse((run / "config.json").read_bytes(), run / "config.json")
         sources = [config.get("source"), config.get("dataset"), (config.get("run") or {}).get("dataset")]
     except (OSError, ValueError, AttributeError):
         return False
     real = Path(os.path.realpath(path))
-    folders = [
-        Path(os.path.realpath(source)) for source in sources if isinstance(source, str) and os.path.isdir(source)
-    ]
+    places = [source for source in sources if isinstance(source, str) and "\0" not in source and source.isprintable()]
+    folders = [Path(os.path.realpath(source)) for source in places if os.path.isdir(source)]
     return path.exists() and any(folder in real.parents for folder in folders)
+
+
+def check_source(run: Path, source: str) -> None:
+    """Check that the data folder of a run, if its data are a folder, is still there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if os.sep in source and not os.path.exists(os.path.expanduser(source)):
+        hint = "Move it back, or train again with its new place"
+        raise DataError(f"{run}: the data of this run were in {source}, which is not there any more. {hint}")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -193,7 +205,7 @@ def _names(folder: Path) -> list[str]:
 def _manifest(folder: Path) -> dict[str, list[str]]:
     """The lists of file names in the manifest; empty if it is missing or damaged."""
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = parse((folder / MANIFEST).read_bytes(), folder / MANIFEST)
         return {k: [n for n in found[k] if isinstance(n, str)] for k in ("files", "others") if k in found}
     except (OSError, ValueError, TypeError):
         return {}
@@ -203,7 +215,7 @@ def _written(folder: Path) -> list[Path]:
     """The files that a run wrote, according to its manifest; paths outside the folder are ignored."""
     names = _manifest(folder).get("files", [REPORT])  # without a manifest, the run replaces other files as it writes
     root = Path(os.path.realpath(folder))
-    paths = [folder / name for name in names]
+    paths = [folder / name for name in names if name.isprintable()]
     return [path for path in paths if root in Path(os.path.realpath(path.parent), path.name).parents]
 
 
@@ -214,7 +226,7 @@ def _is_run(folder: Path) -> bool:
     if names <= {UNDER_WAY}:
         return True
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse((folder / "config.json").read_bytes(), folder / "config.json")
         return str(config["versions"]).startswith("hgraph ")
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -15,6 +15,7 @@ from hgraph.cli.choices import TOWERS
 from hgraph.cli.common import JsonOption, QuietOption, plain_errors
 from hgraph.cli.numbers import real, whole
 from hgraph.cli.towers import ONNX, is_run
+from hgraph.cli.trained import config_of
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def student_of(run: Path) -> Path:
     for folder in (run, run / "student"):
         if (folder / CARD).is_file():
             return folder
-    if is_run(str(run)) and json.loads((run / "config.json").read_text(encoding="utf-8")).get("model") == TOWERS:
+    if is_run(str(run)) and config_of(run).get("model") == TOWERS:
         exported = f"{run / ONNX} is its ONNX file" if (run / ONNX).is_file() else "it is a student already"
         hint = f"Use `hgraph recommend {run}`; {exported}"
         raise DataError(f"{run}: a run of a two-tower model, which ranks items and does not classify rows. {hint}")

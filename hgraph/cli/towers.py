@@ -16,6 +16,7 @@ from hgraph.cli.common import device_of, environment_info
 from hgraph.cli.recommenders import CUT, figures_of, load_run, network_of, settings_of
 from hgraph.cli.runs import REPORT, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
+from hgraph.schema import parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,7 @@ ONNX = "student.onnx"
 def is_run(place: str) -> bool:
     """Whether a folder is the run of a recommender."""
     try:
-        config = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))
+        config = parse((Path(place) / "config.json").read_bytes(), "config.json")
         return bool(config["kind"] == "recommender")
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +35,7 @@ from hgraph.cli.node_runs import METRICS, config_of_run, figures_of, fit_network
 from hgraph.cli.numbers import SEEDS, real, setting, whole
 from hgraph.cli.recommenders import train_recommender
 from hgraph.cli.runs import check_folder, running
+from hgraph.cli.seeds import Trained, train_seeds
 from hgraph.cli.teachers import Setting
 from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.errors import ArgumentError, DataError
@@ -71,12 +73,16 @@ _WIDTHS = "; ".join(
 
 @plain_errors
 def train(
+    context: typer.Context,
     dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
     network_name: Annotated[
         Network,
         typer.Option("--model", help=f"{listed(CLASSIFIERS)} predict labels of nodes; the others recommend items."),
     ] = Network("hgnn+"),
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the weights, dropout and random splits.")] = 0,
+    seeds: Annotated[
+        int, whole(high=1000, help="Number of seeds, from --seed on; with more than one, a summary with deviations.")
+    ] = 1,
     setting: Annotated[
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
     ] = Setting.TRANSDUCTIVE,
@@ -136,31 +142,91 @@ def train(
 
     A recommender needs interactions: a data set for recommendation, or a folder with interactions.csv (user,item) and,
     optionally, triples.csv (head,relation,tail).
+
+    With --seeds 5, five seeds are trained, each in a folder of its own, and their means and deviations are printed.
     """
     if network_name.value in RECOMMENDERS:
         _reject_other_options(
             network_name, setting, dropout, clip, weight_decay, schedule, precision, select, class_weight
         )
-        train_recommender(
-            dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
-            pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
-            min_rating=min_rating, split=None if split is None else split.value,
-            overwrite=overwrite, device=device, threads=threads, root=root, as_json=as_json, quiet=quiet,
-        )  # fmt: skip
+
+        def one_recommender(seed: int, out: Path | None) -> Trained:
+            return train_recommender(
+                dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
+                pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
+                min_rating=min_rating, split=None if split is None else split.value,
+                overwrite=overwrite, device=device, threads=threads, root=root, quiet=quiet,
+            )  # fmt: skip
+
+        _run(one_recommender, context, seed, seeds, out, dataset, network_name.value, overwrite, as_json)
         return
     for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users),
                         ("min_rating", min_rating), ("split", split)):  # fmt: skip
         if given is not None:
             raise ArgumentError(name, f"no value, because {network_name.value} has no such setting", "a value")
-    model = find(network_name.value)
-    folder = run_folder(out, dataset, model.name, seed)
-    check_folder(folder, overwrite=overwrite)
-    where = device_of(device)
     task: dict[str, Any] = {"select": value_of(select), "class_weight": value_of(class_weight)}
-    on = prepared(dataset, model, setting, seed, root=root, device=where, **task)
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
     shape: dict[str, Any] = {"hidden": hidden, "dropout": dropout}
+
+    def one(seed: int, out: Path | None) -> Trained:
+        return _train_network(
+            dataset, find(network_name.value), seed, setting, task, options, shape,
+            out=out, overwrite=overwrite, device=device, threads=threads, root=root, quiet=quiet,
+        )  # fmt: skip
+
+    _run(one, context, seed, seeds, out, dataset, network_name.value, overwrite, as_json)
+
+
+def _run(
+    one: Callable[[int, Path | None], Trained],
+    context: typer.Context,
+    seed: int,
+    seeds: int,
+    out: Path | None,
+    dataset: str,
+    model: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train with one seed and print its figures, or train with several and print their mean and deviation."""
+    if seeds == 1:
+        head, figures, report = one(seed, out)
+        print_results(figures, head, as_json)
+        if not as_json:
+            typer.echo(f"report: {report}")
+        return
+    own = {"seed", "seeds", "out", "overwrite", "as_json", "quiet"}
+    settings = {name: _plain(value) for name, value in context.params.items() if name not in own}
+    folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{model}-seeds"
+    train_seeds(one, folder, seed, seeds, settings, overwrite=overwrite, as_json=as_json)
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Enum) else str(value) if isinstance(value, Path) else value
+
+
+def _train_network(
+    dataset: str,
+    model: ModelEntry,
+    seed: int,
+    setting: Setting,
+    task: dict[str, Any],
+    options: dict[str, Any],
+    shape: dict[str, Any],
+    *,
+    out: Path | None,
+    overwrite: bool,
+    device: str,
+    threads: str | None,
+    root: Path | None,
+    quiet: bool,
+) -> Trained:
+    """Train and test a network of labeled nodes, and write its run folder; resumes a stopped run."""
+    folder = run_folder(out, dataset, model.name, seed)
+    check_folder(folder, overwrite=overwrite)
+    where = device_of(device)
+    on = prepared(dataset, model, setting, seed, root=root, device=where, **task)
     settings = {"dataset": dataset, "model": model.name, "setting": setting.value, "seed": seed}
     settings |= shape | options | task | {"data": repr(on.data)}
     try:
@@ -179,11 +245,8 @@ def train(
                 report = write_run(folder, on, network, fit, figures, config, outputs)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    print_results(
-        figures, {"dataset": on.dataset.name, "model": model.name, "setting": setting.value, "seed": seed}, as_json
-    )
-    if not as_json:
-        typer.echo(f"report: {report}")
+    head = {"dataset": on.dataset.name, "model": model.name, "setting": setting.value, "seed": seed}
+    return head, figures, report
 
 
 def _reject_other_options(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.common import LOG, load
 from hgraph.cli.node_runs import network_of
+from hgraph.cli.numbers import MANY, SEEDS, SETTINGS
+from hgraph.cli.runs import check_source
 from hgraph.cli.teachers import Setting, Student, networks_of
 from hgraph.errors import DataError
 from hgraph.models.registry import ModelEntry, find
+from hgraph.schema import Span, fields_of, parse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,9 +23,49 @@ if TYPE_CHECKING:
     from hgraph.data import Data
     from hgraph.train import NodeTask
 
-__all__ = ["RunSettings", "config_of", "encode_for_run", "load_weights", "read_settings"]
+__all__ = ["RunSettings", "config_of", "encode_for_run", "load_weights", "read_settings", "source_of"]
 
 _OPTIONS = ("epochs", "lr", "weight_decay", "patience", "clip", "schedule", "precision")
+
+
+CONFIG = "config.json"
+Seed = Annotated[int, Span(0, SEEDS)]
+Hidden = Annotated[int, Span(SETTINGS["hidden"].low, SETTINGS["hidden"].high)]
+Dropout = Annotated[float, Span(SETTINGS["dropout"].low, SETTINGS["dropout"].high)]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """The keys of the config.json of `hgraph train` that are read back."""
+
+    source: str
+    model: str
+    setting: str
+    seed: Seed
+    hidden: Hidden | None = None
+    dropout: Dropout | None = None
+    epochs: Annotated[int, Span(1, MANY)] | None = None
+    lr: Annotated[float, Span(0, SETTINGS["lr"].high)] | None = None
+    weight_decay: Annotated[float, Span(0, SETTINGS["weight_decay"].high)] | None = None
+    patience: Annotated[int, Span(1, MANY)] | None = None
+    clip: Annotated[float, Span(1e-12, 1e12)] | None = None
+    schedule: str | None = None
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class _Distilled:
+    """The keys of ``run`` in the config.json of `hgraph distill` that are read back."""
+
+    dataset: str
+    teacher: str
+    setting: str
+    seed: Seed
+    source: str | None = None  # absolute; runs of before have only the data set as it was given
+    student: str = Student.PUBLISHED.value
+    positions: Annotated[int, Span(0, MANY)] = 0
+    hidden: Hidden | None = None
+    dropout: Dropout | None = None
 
 
 @dataclass(frozen=True)
@@ -68,26 +111,44 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
     """
     from hgraph.train import task_from
 
-    try:
-        distilled = "run" in config
-        settings = config["run"] if distilled else config
-        kind = settings["teacher" if distilled else "model"]
-        if kind not in CLASSIFIERS:
-            raise ValueError(f"a classifier, got {kind!r}")
-        return RunSettings(
-            str(settings["dataset" if distilled else "source"]),
-            find(kind),
-            Setting(settings["setting"]),
-            settings["seed"],
-            distilled,
-            Student(settings.get("student", Student.PUBLISHED.value)),
-            {name: settings[name] for name in ("hidden", "dropout") if name in settings},
-            task_from(config.get("task")),
-            {name: settings[name] for name in _OPTIONS if name in settings},
-            int(settings.get("positions", 0)),
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise _not_a_run(run, error) from error
+    file, distilled = run / CONFIG, "run" in config
+    at, content = ("run.", config["run"]) if distilled else ("", config)
+    settings: Any = fields_of(_Distilled if distilled else _Trained, content, file, at=at[:-1], hint=_HINT)
+    model, student = (settings.teacher, settings.student) if distilled else (settings.model, Student.PUBLISHED.value)
+    _one_of(file, f"{at}{'teacher' if distilled else 'model'}", model, CLASSIFIERS)
+    _one_of(file, f"{at}setting", settings.setting, [one.value for one in Setting])
+    _one_of(file, f"{at}student", student, [one.value for one in Student])
+    return RunSettings(
+        settings.dataset if settings.source is None else settings.source,
+        find(model),
+        Setting(settings.setting),
+        settings.seed,
+        distilled,
+        Student(student),
+        {name: getattr(settings, name) for name in ("hidden", "dropout") if name in content},
+        task_from(config.get("task"), file),
+        {name: getattr(settings, name) for name in _OPTIONS if name in content},
+        getattr(settings, "positions", 0),
+    )
+
+
+_HINT = "Is this a finished run of `hgraph train` or `hgraph distill`?"
+
+
+def _one_of(file: Path, key: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise DataError(f"{file}: {key}: expected one of {list(known)}, got {value[:60]!r}. {_HINT}")
+
+
+def source_of(run: Path, settings: RunSettings, dataset: str | None = None) -> str:
+    """The data set to load: the given one, else that of the run.
+
+    Raises:
+        DataError: the folder of the run's data is gone.
+    """
+    if dataset is None:
+        check_source(run, settings.source)
+    return dataset or settings.source
 
 
 def config_of(run: Path) -> dict[str, Any]:
@@ -97,10 +158,13 @@ def config_of(run: Path) -> dict[str, Any]:
         DataError: the file does not exist or cannot be read.
     """
     try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        return dict(config)
-    except (OSError, ValueError, TypeError) as error:
+        text = (run / CONFIG).read_bytes()
+    except (OSError, ValueError) as error:
         raise _not_a_run(run, error) from error
+    content = parse(text, run / CONFIG, hint=_HINT)
+    if not isinstance(content, dict):
+        raise DataError(f"{run / CONFIG}: expected an object with keys, got {type(content).__name__}. {_HINT}")
+    return content
 
 
 def encode_for_run(run: Path, data: Data, dataset: str | None, source: str, root: Path | None, seed: int) -> Data:
@@ -136,5 +200,4 @@ def load_weights(network: nn.Module, run: Path, name: str, data: Data, dataset: 
 
 
 def _not_a_run(run: Path, error: Exception) -> DataError:
-    reason = f"its config.json has no {error}" if isinstance(error, KeyError) else error
-    return DataError(f"{run}: not a finished run of `hgraph train` or `hgraph distill` ({reason})")
+    return DataError(f"{run}: not a finished run of `hgraph train` or `hgraph distill` ({error})")

@@ -88,7 +88,7 @@ def tune(
     folder = out or Path("runs") / f"tune-{Path(dataset).resolve().name}-{model.value}-{seed}"
     check_folder(folder)
     recommends = model.value in RECOMMENDERS
-    space = space or (RECOMMENDER_SPACE if recommends else SPACE)
+    space = (RECOMMENDER_SPACE if recommends else SPACE) if space is None else space
     kinds = space_of(space, RECOMMENDER_NAMES if recommends else NAMES)
     about = {"dataset": dataset, "model": model.value, "setting": setting.value, "epochs": epochs, "seed": seed}
     task = {"select": value_of(select), "class_weight": value_of(class_weight)}

@@ -33,6 +33,7 @@ class Interactions(Structure):
         test: test interactions.
         kg: the `KnowledgeGraph` of the entities; the first I nodes are the items.
         user_names: U `Names`, or None; item names are in ``kg.node_names``.
+        excluded: other pairs that are known, such as those with low ratings: in no part, and never recommended.
 
     >>> kg = KnowledgeGraph.from_names([("Dune", "by", "Herbert")])
     >>> data = Interactions.random([0, 0, 1], [0, 0, 0], kg, num_users=2, num_items=1, val_fraction=0,
@@ -47,20 +48,28 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
     test: Adjacency
     kg: KnowledgeGraph
     user_names: Names | None = None
+    excluded: Adjacency | None = None
 
     def __post_init__(self) -> None:
         """Reject parts with different users or items, and more items than entities."""
-        shapes = [(a.num_targets, a.num_sources) for a in (self.train, self.val, self.test)]
+        shapes = [(a.num_targets, a.num_sources) for a in self.known]
         if not is_eager():
             return
         if len(set(shapes)) > 1:
-            got = ", ".join(f"{n} {u} x {i}" for n, (u, i) in zip(("train", "val", "test"), shapes, strict=True))
+            got = ", ".join(
+                f"{n} {u} x {i}" for n, (u, i) in zip(("train", "val", "test", "excluded"), shapes, strict=False)
+            )
             hint = "Use one numbering of users and items for all parts, as in Interactions.from_pairs"
             raise ArgumentError("train, val, test", "parts over the same users and items", got, hint)
         if shapes[0][1] > self.kg.num_nodes:
             raise ArgumentError("kg", f"a node for each of the {shapes[0][1]} items", self.kg.num_nodes)
         if self.user_names is not None and len(self.user_names) != shapes[0][0]:
             raise ArgumentError("user_names", f"{shapes[0][0]} names (one per user)", len(self.user_names))
+
+    @property
+    def known(self) -> list[Adjacency]:
+        """All pairs, by part, and those in no part: what is not recommended again."""
+        return [self.train, self.val, self.test, *([] if self.excluded is None else [self.excluded])]
 
     @classmethod
     def from_pairs(
@@ -181,8 +190,8 @@ KnowledgeGraph(4 nodes, 6 triples, 4 relations, cpu))
         """Whether both have the same pairs, triples and names."""
         if not isinstance(other, Interactions) or not self.kg.equal(other.kg):
             return False
-        a, b = self.user_names, other.user_names
-        same = a is b if a is None or b is None else a.equal(b)
+        both = ((self.user_names, other.user_names), (self.excluded, other.excluded))
+        same = all(a is b if a is None or b is None else a.equal(b) for a, b in both)  # type: ignore[arg-type]
         return same and all(getattr(self, p).equal(getattr(other, p)) for p in ("train", "val", "test"))
 
     def __repr__(self) -> str:

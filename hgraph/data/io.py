@@ -37,6 +37,8 @@ def fingerprint(structure: Structure) -> str:
     """SHA-256 hash of a structure in hexadecimal; the ids of a trained model are only valid for this structure."""
     digest = hashlib.sha256()
     for name, tensor in sorted(_parts(structure).items()):
+        if name.startswith("excluded/"):  # pairs in no part do not change what a model is trained on
+            continue
         content = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {content.dtype} {list(content.shape)} ".encode())
         digest.update(content.view(-1).view(torch.uint8).numpy().data if content.numel() else b"")
@@ -99,7 +101,12 @@ def _parts(structure: Structure) -> dict[str, Tensor]:
         return _parts(structure.v2e) | {k: v for k, v in named.items() if v is not None}
     if isinstance(structure, (Interactions, TripleSplit)):
         own = {f.name: getattr(structure, f.name) for f in dataclasses.fields(structure) if f.name != "user_names"}
-        found = {f"{name}/{key}": t.clone() for name, part in own.items() for key, t in _parts(part).items()}
+        found = {
+            f"{name}/{key}": t.clone()
+            for name, part in own.items()
+            if part is not None
+            for key, t in _parts(part).items()
+        }
         users = getattr(structure, "user_names", None)  # clones: parts may share names; tensors in a file must not
         return found if users is None else found | {"user_names.text": users.text, "user_names.indptr": users.indptr}
     if isinstance(structure, KnowledgeGraph):
@@ -203,7 +210,9 @@ def _divided(kind: str, tensors: dict[str, Tensor]) -> Interactions | TripleSpli
     else:
         kg = part("kg", "KnowledgeGraph")
         users = Names.checked("user_names", _names(tensors, "user_names"), parts[0].num_targets, "user")
-        split, sizes = Interactions(parts[0], parts[1], parts[2], kg, users), {adj.shape for adj in parts}
+        excluded = part("excluded", inner) if any(key.startswith("excluded/") for key in tensors) else None
+        parts += [] if excluded is None else [excluded]
+        split, sizes = Interactions(parts[0], parts[1], parts[2], kg, users, excluded), {adj.shape for adj in parts}
         if parts[0].num_sources > kg.num_nodes:
             raise DataError("there are more items than nodes")
     if len(sizes) > 1:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from hgraph.models.hypergraph.ed_hnn import EDHNN
     from hgraph.models.hypergraph.hgnn import HGNN
     from hgraph.models.hypergraph.hgnnp import HGNNP
+    from hgraph.models.hypergraph.hypergcn import HyperGCN
     from hgraph.models.hypergraph.legcn import LEGCN
     from hgraph.models.hypergraph.phenomnn import PhenomNN
+    from hgraph.models.hypergraph.sheaf import SheafHyperGNN
     from hgraph.models.hypergraph.unigcnii import UniGCNII
     from hgraph.models.node.gat import GAT
     from hgraph.models.node.gcn import GCN
@@ -66,11 +68,13 @@ __all__ = [
     "AxialTransformer",
     "ComplEx",
     "DistMult",
+    "HyperGCN",
     "HyperND",
     "LightGCN",
     "PhenomNN",
     "RippleNet",
     "RotatE",
+    "SheafHyperGNN",
     "Stack",
     "TransE",
     "TransR",

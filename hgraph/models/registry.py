@@ -178,6 +178,15 @@ MODELS: tuple[ModelEntry, ...] = (
     _stack("unigat", "UniGATConv", "hypergraph", "mean to hyperedges, attention back"),
     _stack("unigin", "UniGINConv", "hypergraph", "mean to hyperedges, sum back, plus the node's own features"),
     _stack("unisage", "UniSAGEConv", "hypergraph", "mean to hyperedges, sum back, plus the node's own features"),
+    _stack("hypersage", "HyperSAGEConv", "hypergraph", "generalized means in both steps, plus the node's own features"),
+    _node(
+        "hypergcn", "hypergraph.hypergcn:HyperGCN", "HyperGCN", "hypergraph",
+        "GCN over a few edges per hyperedge", layers=("GCNConv",),
+    ),
+    _node(
+        "sheafhypergnn", "hypergraph.sheaf:SheafHyperGNN", "SheafHyperGNN", "hypergraph",
+        "diffusion by a learned map per incidence", layers=("SheafHypergraphConv",),
+    ),
     _node(
         "unigcnii", "hypergraph.unigcnii:UniGCNII", "UniGCNII", "hypergraph",
         "UniGCN's sums, initial residuals, identity maps", layers=("UniGCNConv",), width=64,

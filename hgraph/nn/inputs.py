@@ -23,14 +23,21 @@ def check_inputs(
     kind: type[Graph | Hypergraph | KnowledgeGraph],
     channels: int,
     weight: Tensor,
+    *,
+    batched: bool = True,
 ) -> None:
-    """Reject other structures, swapped arguments, and features of another width or dtype."""
+    """Reject other structures, swapped arguments, and features of another width or dtype.
+
+    Layers whose edge weights depend on the features take one example: without ``batched`` x has two dimensions.
+    """
     if not isinstance(structure, kind):
         other = isinstance(structure, (Graph, Hypergraph, KnowledgeGraph))
         hint = _WAYS[kind] if other else _hint(structure, kind)
         raise ArgumentTypeError("structure", f"a {kind.__name__}", type(structure).__name__, hint)
     if not isinstance(x, Tensor):
         raise ArgumentTypeError("x", "a tensor of features", type(x).__name__)
+    if not batched and x.dim() != 2:
+        raise ArgumentError("x", f"shape [N, {channels}]", f"shape {list(x.shape)}", "Call the layer once per example")
     if x.dim() < 2 or x.shape[-1] != channels:
         raise ArgumentError("x", f"shape [..., N, {channels}] (in_channels is {channels})", f"shape {list(x.shape)}")
     check_dtype("x", x, weight)

@@ -99,6 +99,8 @@ LAYERS: tuple[LayerEntry, ...] = (
     _hypergraph("unigat:UniGATConv", "mean to hyperedges, attention back"),
     _hypergraph("unigin:UniGINConv", "mean to hyperedges, sum back, plus the node's own features"),
     _hypergraph("unigin:UniSAGEConv", "mean to hyperedges, sum or mean back, plus the node's own features"),
+    _hypergraph("hypersage:HyperSAGEConv", "generalized means in both steps, plus the node's own features"),
+    _hypergraph("sheaf:SheafHypergraphConv", "a learned map per incidence"),
     _hypergraph("all_set:AllDeepSetsConv", "deep sets in both steps"),
     _hypergraph("all_set:AllSetTransformerConv", "attention pooling in both steps"),
     _hypergraph("ed_hnn:EDHNNConv", "mean to hyperedges, a message per incidence back"),

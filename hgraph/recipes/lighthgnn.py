@@ -8,6 +8,7 @@ import statistics
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hgraph.distill import Labels, Term, activations, distill, lighthgnn, lighth
 from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.files import write_atomically
 from hgraph.models import registry
+from hgraph.schema import fields_of, parse
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train import (
     accuracy,
@@ -198,6 +200,21 @@ def _key(record: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(record[k] for k in ("setting", "dataset", "teacher", "seed", "model"))
 
 
+@dataclass(frozen=True)
+class _Record:
+    """A line of ``results.jsonl``; figures are in percent."""
+
+    setting: str
+    dataset: str
+    teacher: str
+    seed: int
+    model: str
+    accuracy: float | None = None
+    unseen: float | None = None
+    ece: float | None = None
+    topology: float | None = None
+
+
 def _read(results: Path) -> list[dict[str, Any]]:
     if not results.exists():
         return []
@@ -205,7 +222,10 @@ def _read(results: Path) -> list[dict[str, Any]]:
     lines = text[: text.rfind("\n") + 1].splitlines()  # drops an incomplete last line of an interrupted run
     if len(text) != text.rfind("\n") + 1:
         write_atomically(results, "".join(f"{line}\n" for line in lines).encode())
-    return [json.loads(line) for line in lines]
+    found = [parse(line, f"{results}:{number}") for number, line in enumerate(lines, 1)]
+    for number, record in enumerate(found, 1):
+        fields_of(_Record, record, f"{results}:{number}", hint="Delete this line to compute it again")
+    return found
 
 
 def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:

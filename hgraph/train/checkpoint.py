@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
+from hgraph.schema import parse
 
 __all__ = ["Checkpoint", "stopwatch"]
 
@@ -124,11 +125,13 @@ class Checkpoint:
         try:
             with safe_open(str(self.path), framework="pt") as file:
                 metadata = file.metadata() or {}
-                header = json.loads(metadata[_FORMAT])
+                header = parse(metadata[_FORMAT], self.path)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             if metadata["sha256"] != _digest(metadata[_FORMAT], tensors):
                 raise ValueError("its checksum is wrong")
             known = header["settings"]
+            if not isinstance(known, dict):
+                raise TypeError(f"its settings are {type(known).__name__}")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DataError(f"{self.path}: not a readable checkpoint ({error}). Delete it to start over") from error
         current = json.loads(json.dumps(self.settings))

@@ -264,10 +264,17 @@ class _Step:
         if validate is None:
             return {}
         self.model.eval()
-        score = self._mean(float(validate(self._output())))
-        if math.isnan(score):
+        output = self._output()
+        try:
+            score = self._mean(float(validate(output)))
+        except ArgumentError as error:  # metrics refuse NaN, which comes from the training and not from an argument
+            if not isinstance(output, Tensor) or not bool(output.isnan().any()):
+                raise
+            hint = f"try a smaller lr than {self.lr:g}, and look for NaN or very large values in the inputs"
+            raise TrainingError(f"the outputs are NaN in epoch {epoch}: {hint}") from error
+        if not math.isfinite(score):
             hint = "try a smaller lr, and look for an empty validation part"
-            raise TrainingError(f"the validation score is NaN in epoch {epoch}: {hint}")
+            raise TrainingError(f"the validation score is {score} in epoch {epoch}: {hint}")
         return {"validation": score}
 
     def _mean(self, number: float) -> float:

@@ -60,8 +60,8 @@ def recommend(
         data: its training data.
         users: [B] ids, or names if the data has names.
         k: number of items, at most I.
-        exclude: leave out items that the user has in any part of the data. If fewer than k are left, excluded items
-            fill the end with a score of -inf.
+        exclude: leave out items that the user has in any part of the data, or in ``excluded``. If fewer than k are
+            left, these items fill the end with a score of -inf.
         structure: the result of `structure_of`, to compute it only once for many calls.
 
     Raises:
@@ -80,7 +80,7 @@ def recommend(
         raise ArgumentError("k", f"1 .. {data.num_items} (the items)", k)
     structure = structure_of(model, data) if structure is None else structure
     scores = scorer(model, structure)(users).cpu()
-    known = [data.train, data.val, data.test] if exclude else []
+    known = data.known if exclude else []
     return Recommendation(users, *best_items(scores, users, known, k))
 
 

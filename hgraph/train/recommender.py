@@ -124,7 +124,7 @@ def fit_recommender(
                 now = model.refresh(first)
                 evaluates = epoch % eval_every == 0 or epoch == epochs
                 if evaluates and val.num_edges:
-                    record["validation"] = full_ranking(scorer(model, now), val, known, ks=[cut])[f"recall@{cut}"]
+                    record["validation"] = _recall(model, now, val, known, cut, epoch)
                 done.add(record, model)
                 done.stopped = patience is not None and done.waited >= patience
                 done.seconds, done.cpu_seconds = spent()
@@ -140,6 +140,17 @@ def fit_recommender(
         model.load_state_dict(done.best_state)
     _LOG.info("%s: epoch %d of %d restored, %.1f s", label, done.best_epoch, len(done.history), done.seconds)
     return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
+
+
+def _recall(
+    model: Recommender, structure: KnowledgeGraph, val: Adjacency, known: list[Adjacency], cut: int, epoch: int
+) -> float:
+    try:
+        return full_ranking(scorer(model, structure), val, known, ks=[cut])[f"recall@{cut}"]
+    except ArgumentError as error:  # rankings refuse NaN, which comes from the training and not from an argument
+        if all(bool(p.isfinite().all()) for p in model.parameters()):
+            raise
+        raise TrainingError(f"the embeddings are not finite in epoch {epoch}: try a smaller lr") from error
 
 
 def _sampled(pairs: Adjacency, users: int | None, seed: int) -> Adjacency:

@@ -6,8 +6,10 @@ outputs of a network become an answer.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 
 from hgraph.data.labels import labeled, target_kind
 from hgraph.errors import ArgumentError, DataError
+from hgraph.schema import Span, fields_of, naming
 from hgraph.train.metrics import accuracy, expected_calibration_error
 from hgraph.train.node_metrics import auroc, balanced_accuracy, mae, multilabel_f1, r2, rmse
 from hgraph.train.ranking import f1
@@ -366,8 +369,23 @@ def task_of(y: Tensor, train: Tensor, *, select: str | None = None, class_weight
     return Regression(select, class_weight, mean.tolist(), scale.tolist())
 
 
-def task_from(settings: Mapping[str, Any] | None) -> NodeTask:
+@dataclass(frozen=True)
+class _Settings:
+    """The keys of `NodeTask.settings`."""
+
+    kind: Literal["classification", "multilabel", "regression"]
+    select: str | None = None
+    class_weight: Literal["balanced"] | None = None
+    mean: tuple[float, ...] = ()
+    scale: tuple[Annotated[float, Span(0)], ...] = ()
+
+
+def task_from(settings: Mapping[str, Any] | None, file: str | os.PathLike[str] = "task") -> NodeTask:
     """The task of `NodeTask.settings`; None, as in older runs, is the classification of nodes.
+
+    Args:
+        settings: the settings.
+        file: the file that they come from, for errors.
 
     Raises:
         DataError: these are no settings of a task.
@@ -377,11 +395,12 @@ def task_from(settings: Mapping[str, Any] | None) -> NodeTask:
     """
     if settings is None:
         return Classification()
-    try:
-        options = dict(settings)
-        return _TASKS[options.pop("kind")](**options)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"expected the settings of a task, got {settings!r:.200} ({error})") from error
+    found = fields_of(_Settings, settings, file, at="task", strict=True)
+    options: dict[str, Any] = {name: getattr(found, name) for name in settings if name != "kind"}
+    if len(found.mean) != len(found.scale) or (found.mean and found.kind != "regression"):
+        raise DataError(f"{file}: task.mean, task.scale: expected as many numbers in both, for a regression")
+    with naming("task", file):
+        return _TASKS[found.kind](**options)
 
 
 def balanced(y: Tensor, num_classes: int) -> Tensor:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from hgraph.errors import ArgumentError, MissingPackageError
+from hgraph.errors import ArgumentError, DataError, HgraphError, MissingPackageError
+from hgraph.schema import Span, read_lines
 
 __all__ = ["Choice", "Range", "TuneResult", "tune"]
 
@@ -100,22 +102,18 @@ def tune(
     except ImportError as error:
         raise MissingPackageError("optuna", "tune", "tuning") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = None
-    if folder is not None:
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        storage = JournalStorage(JournalFileBackend(str(Path(folder) / "study.jsonl")))
-    study = optuna.create_study(
-        study_name="hgraph",
-        direction="maximize",
-        storage=storage,
-        load_if_exists=True,
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=10),
-    )
-    _check_same(study, {**(about or {}), "space": str(dict(space))}, folder)
+    file = None if folder is None else Path(folder) / "study.jsonl"
+    with _reading(file):
+        study = optuna.create_study(
+            study_name="hgraph",
+            direction="maximize",
+            storage=None if file is None else _storage(file),
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=10),
+        )
+        _check_same(study, {**(about or {}), "space": str(dict(space))}, folder)
+        left = trials - len([_plain(t) for t in study.trials if t.state.is_finished()])
 
     def one(trial: Any) -> float:
         def report(epoch: int, score: float) -> None:
@@ -125,7 +123,6 @@ def tune(
 
         return train({name: kind.suggest(trial, name) for name, kind in space.items()}, report)
 
-    left = trials - len([t for t in study.trials if t.state.is_finished()])
     if left > 0:
         study.optimize(one, n_trials=left)
     found = [_plain(t) for t in study.trials if t.state.is_finished()]
@@ -134,6 +131,41 @@ def tune(
         raise ArgumentError("trials", "at least one trial that ends with a score", f"{len(found)} without a score")
     best = max(complete, key=lambda t: t["score"])
     return TuneResult(best["settings"], best["score"], found)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The keys that every line of a study has."""
+
+    op_code: Annotated[int, Span(0, 99)]
+    worker_id: str
+
+
+def _storage(file: Path) -> Any:
+    """The storage of a study; the lines of an existing one are checked first."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.exists():
+        read_lines(file, _Line, hint=_HINT)
+    return JournalStorage(JournalFileBackend(str(file)))
+
+
+_HINT = "Delete the file to start over"
+
+
+@contextmanager
+def _reading(file: Path | None) -> Iterator[None]:
+    """Turn the errors of a damaged study into one that names the file."""
+    try:
+        yield
+    except HgraphError:
+        raise
+    except Exception as error:  # optuna replays the lines and raises whatever they cause
+        if file is None:
+            raise
+        raise DataError(f"{file}: not a readable study ({type(error).__name__}: {error}). {_HINT}") from error
 
 
 def _check_same(study: Any, settings: dict[str, Any], folder: Any) -> None:
@@ -163,5 +195,5 @@ def _check(space: Mapping[str, Range | Choice], trials: int) -> None:
 
 def _plain(trial: Any) -> dict[str, Any]:
     state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
-    score = trial.value if state == "complete" else None
+    score = float(trial.value) if state == "complete" else None
     return {"number": trial.number, "state": state, "score": score, "settings": json.loads(json.dumps(trial.params))}

@@ -148,6 +148,15 @@ def test_datasets_list_and_info():
     assert "34 nodes, 156 edges, 0 self loops, 0 isolated" in text
 
 
+def test_datasets_list_of_one_task():
+    listed = json.loads(call("datasets", "list", "--task", "node classification", "--json").stdout)
+    assert {card["task"] for card in listed} == {"node classification"}
+    assert "karate" in {card["name"] for card in listed}
+    refused = call("datasets", "list", "--task", "node clasification")
+    assert refused.exit_code == 2
+    assert "Did you mean 'node classification'" in refused.stderr
+
+
 def test_datasets_list_shows_local_files(tmp_path):
     (row,) = [line for line in call("datasets", "list", "--root", tmp_path).stdout.splitlines() if line[:5] == "cora "]
     assert row.split()[-2:] == ["free", "-"]

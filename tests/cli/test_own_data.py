@@ -281,7 +281,7 @@ def test_every_option_of_build(tables):
         (["--label", "colour"], "label: expected a column of nodes.csv"),
         (["--type", "age"], "type: expected key=value"),
         (["--shares", "half"], "shares: expected numbers"),
-        (["--edges", "he.csv"], "got both"),
+        (["--edges", "he.csv"], "got hyperedges and edges"),
         (["--nodes", "no.csv"], "no.csv: no such file"),
         (["--column", "node=reader"], "--column node="),
         (["--out", "nodes.csv"], "expected a new path"),

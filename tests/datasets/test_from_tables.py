@@ -309,8 +309,8 @@ def test_wrong_nodes_are_refused_with_their_position(tmp_path, text, options, pl
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hyperedges": None}, "either hyperedges or edges, got neither"),
-        ({"edges": LINE}, "got both"),
+        ({"hyperedges": None}, "either hyperedges, edges or knn, got none"),
+        ({"edges": LINE}, "got hyperedges and edges"),
         ({"label": "color"}, "label: expected a column of nodes"),
         ({"columns": {"color": "team"}}, "roles among"),
         ({"types": {"color": "text"}}, "types: expected columns of nodes"),

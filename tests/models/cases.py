@@ -36,11 +36,13 @@ from hgraph.models import (
     AxialTransformer,
     ComplEx,
     DistMult,
+    HyperGCN,
     HyperND,
     LightGCN,
     PhenomNN,
     RippleNet,
     RotatE,
+    SheafHyperGNN,
     Stack,
     TransE,
     TransR,
@@ -123,6 +125,15 @@ NODES = {
     "EDHNN": node_model(lambda: EDHNN(IN, 8, CLASSES, num_layers=2), hypergraph),
     "HyperND": node_model(lambda: HyperND(IN, 8, CLASSES, num_steps=5), hypergraph),
     "HyperND cubes": node_model(lambda: HyperND(IN, 8, CLASSES, num_steps=3, power=3.0), hypergraph),
+    "HyperGCN": node_model(
+        lambda: HyperGCN(IN, 5, CLASSES),
+        hypergraph,
+        batch="the graph is built from the features of one example",
+        **uncompiled("the graph is built from the features, on the host"),
+    ),
+    "SheafHyperGNN": node_model(
+        lambda: SheafHyperGNN(IN, 5, CLASSES), hypergraph, batch="the maps of every incidence are one example's"
+    ),
     "LEGCN": node_model(lambda: LEGCN(IN, 8, CLASSES), hypergraph),
     "PhenomNN": node_model(
         lambda: PhenomNN(IN, 8, CLASSES, num_steps=4, lam_clique=1.0, compatibility=True), hypergraph

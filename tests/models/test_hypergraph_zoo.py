@@ -8,8 +8,21 @@ import pytest
 import torch
 
 from hgraph.errors import ArgumentError
-from hgraph.models import EDHNN, LEGCN, TFHNN, AllDeepSets, AllSetTransformer, HyperND, PhenomNN, Stack, UniGCNII
+from hgraph.models import (
+    EDHNN,
+    LEGCN,
+    TFHNN,
+    AllDeepSets,
+    AllSetTransformer,
+    HyperGCN,
+    HyperND,
+    PhenomNN,
+    SheafHyperGNN,
+    Stack,
+    UniGCNII,
+)
 from hgraph.models.hypergraph.diffusion import diffuse, diffuse_nonlinear, smoothing
+from hgraph.models.hypergraph.mediators import mediator_graph
 from hgraph.structure import Hypergraph
 from hgraph.testing import random_hypergraph
 
@@ -235,6 +248,29 @@ def test_allsettransformer_parity():
     of_all_set(AllSetTransformer)
 
 
+def test_hypergcn_parity():
+    net, x = made(HyperGCN, 3, 4, 2, mediators=False, seed=3), features(HEAVY)
+    graph = mediator_graph(HEAVY, x, mediators=False, seed=3)
+    close(net(x, HEAVY), net.convs[1](net.convs[0](x, graph).relu(), graph))
+
+
+def test_hypergcn_keeps_its_graph_while_the_inputs_stay(monkeypatch):
+    calls = []
+    build = lambda *args, **options: calls.append(options) or mediator_graph(*args, **options)  # noqa: E731
+    monkeypatch.setattr("hgraph.models.hypergraph.hypergcn.mediator_graph", build)
+    net, x = made(HyperGCN, 3, 4, 2), features(PLAIN)
+    net(x, PLAIN), net(x, PLAIN)
+    assert len(calls) == 1
+    net(x, HEAVY)
+    assert len(calls) == 2
+
+
+def test_sheafhypergnn_parity():
+    net, x = made(SheafHyperGNN, 3, 4, 2), features(HEAVY)
+    y = torch.nn.functional.elu(net.convs[0](net.linear(x), HEAVY))
+    close(net(x, HEAVY), net.out(net.convs[1](y, HEAVY)))
+
+
 # ---------------------------------------------------------------------- sizes as published
 
 
@@ -255,6 +291,8 @@ SIZES = {
     "ED-HNN of Cora, 256 wide": (lambda: EDHNN(1433, 256, 7, num_mlp_layers=(0, 0, 1)), 435_207),
     "HyperND": (lambda: HyperND(*CORA), 92_359),
     "TF-HNN": (lambda: TFHNN(*CORA), 92_359),
+    "HyperGCN": (lambda: HyperGCN(*CORA), 92_231),
+    "HyperGCN, 16 wide": (lambda: HyperGCN(1433, 16, 7), 23_063),
     "LEGCN": (lambda: LEGCN(*CORA), 92_231),
     "PhenomNN": (lambda: PhenomNN(*CORA), 92_231),
     "PhenomNN with matrices": (lambda: PhenomNN(*CORA, compatibility=True), 92_231 + 2 * 64 * 64),

@@ -16,6 +16,8 @@ from hgraph.nn import (
     HNHNConv,
     HypergraphAttentionConv,
     HypergraphConv,
+    HyperSAGEConv,
+    SheafHypergraphConv,
     UniGATConv,
     UniGCNConv,
     UniGINConv,
@@ -32,6 +34,7 @@ LAYERS = {
     "HNHNConv": lambda: HNHNConv(3, 2, hyperedge_channels=16),
     "HypergraphAttentionConv": lambda: HypergraphAttentionConv(3, 2, num_heads=2),
     "HypergraphConv": lambda: HypergraphConv(3, 2),
+    "HyperSAGEConv": lambda: HyperSAGEConv(3, 2),
     "UniGATConv": lambda: UniGATConv(3, 2, num_heads=2),
     "UniGINConv": lambda: UniGINConv(3, 2),
     "UniSAGEConv": lambda: UniSAGEConv(3, 2),
@@ -383,3 +386,62 @@ def test_attention_refuses_negative_weights_by_name(name):
                                      weight=[2.0, -1.0, 3.0])  # fmt: skip
     with pytest.raises(ArgumentError, match="weight: expected no negative weight, got -1"):
         made(LAYERS[name])(features(hypergraph), hypergraph)
+
+
+# ---------------------------------------------------------------------- HyperSAGE and sheaves
+
+
+@pytest.mark.parametrize("power", [1.0, 3.0, -1.0])
+def test_hypersageconv_parity(hypergraph, close, power):
+    hypergraph = positive(hypergraph)
+    layer, x, sums = made(lambda: HyperSAGEConv(3, 2, power=power)), features(hypergraph).abs(), Sums(hypergraph)
+
+    def lifted(mean):
+        return torch.where(mean == 0, 0.0, mean.clamp(min=1e-300) ** (1 / power))
+
+    z = lifted(sums.mean_e(x.clamp(min=1e-7) ** power)) if power != 1 else sums.mean_e(x)
+    m = lifted(sums.mean_v(z.clamp(min=1e-7) ** power, 3)) if power != 1 else sums.mean_v(z, 3)
+    total = x + m
+    close(layer(x, hypergraph), layer.linear(total / total.norm(dim=1, keepdim=True).clamp(min=1e-12)))
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "none"])
+def test_sheafhypergraphconv_parity(hypergraph, close, activation):
+    hypergraph = positive(hypergraph)
+    layer = made(lambda: SheafHypergraphConv(3, 2, stalk_dim=2, activation=activation))
+    sums, n = Sums(hypergraph), hypergraph.num_nodes
+    x = torch.randn(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    act = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "none": lambda t: t}[activation]
+    nodes = x.view(n, 2, 3).mean(1)
+    edges, y = sums.mean_e(nodes), layer.linear(x.view(n, 2, 3))
+    maps = {(v, e): act(layer.node_map(nodes[v]) + layer.hyperedge_map(edges[e])) for v, e in sums.h}
+    degree = torch.zeros(n, 2, dtype=torch.float64)
+    for (v, e), f in maps.items():
+        degree[v] += sums.w[e] * f * f
+    root = torch.where(degree == 0, 0.0, degree.clamp(min=1e-300) ** -0.5).unsqueeze(-1)
+    out = y.clone()
+    for (v, e), f in maps.items():
+        inner = sum(maps[u, e].unsqueeze(-1) * root[u] * y[u] for u in sums.members[e])
+        own = 2 * f.unsqueeze(-1) * root[v] * y[v]
+        out[v] -= root[v] * sums.w[e] / len(sums.members[e]) * f.unsqueeze(-1) * (own - inner)
+    close(layer(x, hypergraph), out.flatten(1) + layer.bias)
+
+
+def test_a_sheaf_of_ones_over_pairs_is_the_graph_laplacian(close):
+    hypergraph = Hypergraph.from_lists(CYCLE, num_nodes=4)
+    layer = made(lambda: SheafHypergraphConv(3, 3, stalk_dim=1, activation="none", bias=False))
+    with torch.no_grad():
+        for part in (layer.node_map, layer.hyperedge_map):
+            part.weight.zero_()
+        layer.node_map.bias.fill_(1.0)
+        layer.linear.weight.copy_(torch.eye(3))
+    x = features(hypergraph)
+    laplacian = x - 0.5 * (x.roll(1, 0) + x.roll(-1, 0))  # normalized by the degree 2
+    close(layer(x, hypergraph), x - 0.5 * laplacian)
+
+
+def test_layers_with_weights_by_features_take_one_example():
+    hypergraph = Hypergraph.from_lists(CYCLE, num_nodes=4)
+    for layer, width in ((HypergraphAttentionConv(3, 2), 3), (SheafHypergraphConv(3, 2, stalk_dim=2), 6)):
+        with pytest.raises(ArgumentError, match=rf"x: expected shape \[N, {width}\], got shape \[2, 4, {width}\]"):
+            layer(torch.ones(2, 4, width), hypergraph)

@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite_names_the_epoch_and_what_to_try(task, bad):
 
 
 def test_a_nan_score_is_an_error(task):
-    with pytest.raises(TrainingError, match="validation score is NaN in epoch 1"):
+    with pytest.raises(TrainingError, match="validation score is nan in epoch 1"):
         train(task, network(), validate=lambda _: float("nan"))
 
 

@@ -66,8 +66,8 @@ def test_a_search_does_not_resume_another(tmp_path):
     ("space", "message"),
     [
         ({}, "space: expected at least one setting"),
-        ({"x": Range(1, 1)}, "low below high"),
-        ({"x": Range(0, 1, log=True)}, "low above 0"),
+        ({"x": Range(1, 1)}, "low < high"),
+        ({"x": Range(0, 1, log=True)}, "low > 0"),
         ({"x": Choice(())}, "at least one value"),
     ],
 )

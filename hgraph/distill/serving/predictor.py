@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch import Tensor
 from hgraph.distill.serving.export import CARD
 from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError, MissingPackageError
+from hgraph.schema import read
 from hgraph.train import NodeTask, task_from
 
 __all__ = ["Answer", "Predictor", "delimiter_of"]
@@ -64,15 +64,13 @@ class Predictor:
     def __init__(self, folder: str | os.PathLike[str], *, program: str | None = None) -> None:
         self.folder = Path(folder)
         card = _card(self.folder / CARD)
-        self.classes: tuple[str, ...] = tuple(card["classes"])
-        self.feature_names: tuple[str, ...] = tuple(card["features"])
-        self.task: NodeTask = task_from(card.get("task"))
-        self.notes: tuple[str, ...] = tuple(map(str, card.get("notes", ())))
-        for name, expected in card["sha256"].items():
+        self.classes, self.feature_names, self.notes = card.classes, card.features, card.notes
+        self.task: NodeTask = task_from(card.task, self.folder / CARD)
+        for name, expected in card.sha256.items():
             path = self.folder / name
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
                 raise DataError(f"{path}: missing or changed since the export. Export the student again")
-        available = [p for p in ("layers", "onnx", "int8") if p in card["programs"]]
+        available = [p for p in ("layers", "onnx", "int8") if p in card.programs]
         if not available or (program is not None and program not in available):
             hint = (
                 f"Export it with `hgraph export RUN --format {program}`, into RUN/export"
@@ -81,14 +79,32 @@ class Predictor:
             )
             raise ArgumentError("program", f"one of {available}", repr(program), hint)
         self.program = available[0] if program is None else program
-        path = self.folder / card["programs"][self.program]
+        path = self.folder / card.programs[self.program]
         self._run: Callable[[Tensor], Tensor] = Layers(path) if self.program == "layers" else Onnx(path)
         self.unseen: dict[str, dict[str, int]] = {}
         self.encoder: Any = None
-        if card["encoder"]:
+        if card.encoder:
             from hgraph.datasets.tables import Encoder
 
             self.encoder = Encoder.load(self.folder)
+        self._check_program()
+
+    def _check_program(self) -> None:
+        """Raise an error if the program or the encoder have other numbers of features or classes than the card."""
+        file = self.folder / CARD
+        width = len(self.feature_names)
+        if self.encoder is not None and len(self.encoder.feature_names) != width:
+            got = len(self.encoder.feature_names)
+            raise DataError(f"{file}: features: expected {got} names, one per feature of the encoder, got {width}")
+        try:
+            logits = self._run(torch.zeros(2, width))
+        except Exception as error:  # the exceptions of onnxruntime have no common base class but Exception
+            raise DataError(
+                f"{file}: features: expected as many names as the program has inputs, got {width}"
+            ) from error
+        if logits.shape != (2, len(self.classes)):
+            counts = f"{len(self.classes)}, for logits of shape {list(logits.shape)} for 2 rows"
+            raise DataError(f"{file}: classes: expected one name per output of the program, got {counts}")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -262,11 +278,33 @@ def _whole(lines: Any, width: int, path: Path) -> Iterable[list[str]]:
         yield [cell.strip() for cell in row]
 
 
-def _card(path: Path) -> dict[str, Any]:
-    try:
-        card = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not an exported student ({error}). Export one with `hgraph export RUN`") from error
-    if not isinstance(card, dict) or card.get("format") != "hgraph student" or card.get("version") not in (1, 2):
-        raise DataError(f"{path}: not an exported student of this version of hgraph")
+@dataclass(frozen=True)
+class _Card:
+    """The keys of ``student.json`` that are read back."""
+
+    format: Literal["hgraph student"]
+    version: Literal[1, 2]
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+    encoder: bool
+    programs: dict[str, str]
+    sha256: dict[str, str]
+    notes: tuple[str, ...] = ()
+    task: dict[str, Any] | None = None
+
+
+def _card(path: Path) -> _Card:
+    card = read(path, _Card, hint="Export a student with `hgraph export RUN`")
+    for file in card.sha256:
+        if Path(file).name != file or "\0" in file:
+            raise DataError(f"{path}: sha256: expected names of files in the folder, got {file[:60]!r}")
+    for name, file in card.programs.items():
+        if file not in card.sha256:
+            raise DataError(f"{path}: programs.{name[:60]}: expected a file with an entry in sha256, got {file[:60]!r}")
+    if not card.programs:
+        raise DataError(f"{path}: programs: expected one or more programs, got none")
+    for name in ("features", "classes"):
+        texts = getattr(card, name)
+        if not texts or len(set(texts)) < len(texts):
+            raise DataError(f"{path}: {name}: expected one or more different names, got {len(texts)}")
     return card

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from hgraph.errors import DataError, MissingPackageError
 from hgraph.nn.rows import UnitRows, UnitSums
+from hgraph.schema import parse
 
 __all__ = ["Layers", "Onnx"]
 
@@ -24,10 +24,12 @@ class Layers(nn.Sequential):
 
         try:
             with safe_open(path, framework="pt") as file:
-                kinds = json.loads((file.metadata() or {})["layers"])
+                kinds = parse((file.metadata() or {})["layers"], f"{path}: layers")
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a file is not a dict
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise DataError(f"{path}: not a readable file of layers ({error})") from error
+        if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+            raise DataError(f"{path}: layers: expected a list of names of layers, got {str(kinds)[:60]}")
         layers: list[nn.Module] = []
         for i, kind in enumerate(kinds):
             weight = tensors.get(f"{i}.weight")

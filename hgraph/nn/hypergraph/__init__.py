@@ -6,6 +6,8 @@ from hgraph.nn.hypergraph.hcha import HypergraphAttentionConv, HypergraphConv
 from hgraph.nn.hypergraph.hgnn import HGNNConv
 from hgraph.nn.hypergraph.hgnnp import HGNNPConv
 from hgraph.nn.hypergraph.hnhn import HNHNConv
+from hgraph.nn.hypergraph.hypersage import HyperSAGEConv
+from hgraph.nn.hypergraph.sheaf import SheafHypergraphConv
 from hgraph.nn.hypergraph.soft import SoftHGNN, SoftHyperedges
 from hgraph.nn.hypergraph.soft_select import SoftHGNNSeS
 from hgraph.nn.hypergraph.two_step import TwoStepConv, TwoStepLayer
@@ -20,8 +22,10 @@ __all__ = [
     "HGNNConv",
     "HGNNPConv",
     "HNHNConv",
+    "HyperSAGEConv",
     "HypergraphAttentionConv",
     "HypergraphConv",
+    "SheafHypergraphConv",
     "SoftHGNN",
     "SoftHGNNSeS",
     "SoftHyperedges",

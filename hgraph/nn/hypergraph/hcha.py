@@ -153,7 +153,7 @@ class HypergraphAttentionConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph, z: Tensor | None = None) -> Tensor:
         """Attend to the hyperedges of each node, then convolve with the attention weights."""
-        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight, batched=False)
         if z is None:
             z = propagate(steps_of(HGNNPConv, x, hypergraph).gather, x)
         value = self.linear(x)  # [N, H * F']

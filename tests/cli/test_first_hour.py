@@ -1,0 +1,241 @@
+"""Faults that new users met: each case fails on the code before its fix."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hgraph import Graph, Interactions, KnowledgeGraph, Split, train
+from hgraph.cli.app import app
+from hgraph.data import Data
+from hgraph.data.io import fingerprint
+from hgraph.data.io import load as load_structure
+from hgraph.datasets import from_interactions, from_tables
+from hgraph.datasets import load as load_set
+from hgraph.errors import DataError
+from hgraph.models import BPRMF
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def write(path, header, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Twelve people in four unnamed meetings, and a run on them."""
+    monkeypatch.chdir(tmp_path)
+    write("nodes.csv", ["id", "age", "kind"], [(f"n{i}", 20 + i, "ab"[i % 2]) for i in range(12)])
+    write("he.csv", ["people"], [(";".join(f"n{j}" for j in range(i, i + 5)),) for i in (0, 2, 5, 7)])
+    build = ("--nodes", "nodes.csv", "--hyperedges", "he.csv", "--column", "members=people", "--label", "kind")
+    assert call("datasets", "build", *build, "--out", "set").exit_code == 0
+    assert call("train", "./set", "--epochs", 2, "--out", "run", "--quiet").exit_code == 0
+    return tmp_path
+
+
+def test_hyperedges_without_names_are_predicted(place):
+    """A column of members alone gives hyperedges without names, in the data set and among the new ones."""
+    write("new.csv", ["id", "age"], [("x", 30), ("y", 31)])
+    write("new-he.csv", ["people"], [("x;n0;n1",), ("x;y",)])
+    done = call("predict", "run", "new.csv", "--hyperedges", "new-he.csv", "--column", "members=people", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert [line.split(",")[0] for line in done.stdout.splitlines()] == ["id", "x", "y"]
+
+
+def test_a_run_finds_its_data_from_any_folder_and_says_when_they_are_gone(place, monkeypatch):
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir(place / "elsewhere")
+    assert call("evaluate", "../run").exit_code == 0
+    shutil.move(place / "set", place / "moved")
+    for command in (["evaluate"], ["predict", "--all"], ["distill"]):
+        refused = call(command[0], "../run", *command[1:])
+        assert refused.exit_code == 2
+        assert f"the data of this run were in {place / 'set'}, which is not there any more" in refused.stderr
+    assert call("evaluate", "../run", "--dataset", "../moved").exit_code == 0
+
+
+def test_a_moved_shop_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    write("shop/interactions.csv", ["user", "item"], [(f"u{i}", f"i{j}") for i in range(6) for j in range(i, i + 4)])
+    assert call("train", "shop", "--model", "bprmf", "--epochs", 1, "--out", "run", "--quiet").exit_code == 0
+    shutil.move("shop", "store")
+    refused = call("recommend", "run", "--user", "u1")
+    assert refused.exit_code == 2
+    assert f"were in {tmp_path / 'shop'}, which is not there any more" in refused.stderr
+
+
+def test_pairs_with_low_ratings_are_not_recommended(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [(f"u{i}", f"i{j}", 1 if j == 5 else 5) for i in range(6) for j in range(i % 3, 6)]
+    (tmp_path / "shop").mkdir()
+    write("shop/interactions.csv", ["user", "item", "rating"], [*rows, ("u9", "i5", 5), ("u8", "rare", 1)])
+    data = from_interactions("shop", min_rating=3)[0]
+    assert data.excluded.num_edges == 6
+    model = BPRMF(data.num_users, data.num_items)
+    found = train.recommend(model, data, ["u0", "u1"], k=data.num_items)
+    shown = found.items[found.scores > -torch.inf].tolist()
+    assert data.kg.node_names.find("i5") not in shown
+    options = ("--model", "bprmf", "--epochs", 1, "--min-rating", 3, "--out", "run", "--quiet")
+    assert call("train", "shop", *options).exit_code == 0
+    assert call("recommend", "run", "--out", "all.csv", "-k", 6).exit_code == 0
+    with open("all.csv", newline="") as file:
+        pairs = {(row["user"], row["item"]) for row in csv.DictReader(file)}
+    assert not pairs & {(user, item) for user, item, *_ in rows}
+    refused = call("recommend", "run", "--user", "u0", "-k", 6)
+    assert refused.exit_code == 2
+    assert "a user with items left to recommend" in refused.stderr
+
+
+def test_excluded_pairs_are_saved_and_compared(tmp_path):
+    kg = KnowledgeGraph.from_names([("a", "is like", "b")])
+    data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
+    import dataclasses
+
+    more = dataclasses.replace(data, excluded=data.train)
+    more.save(tmp_path / "more")
+    again = load_structure(tmp_path / "more")
+    assert again.equal(more)
+    assert not more.equal(data)
+    assert fingerprint(more) == fingerprint(data)  # a model that is trained on one fits the other
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [(["12 p.", "7 p.", "130 pp."], True), (["12%", "7%", "130%"], False), (["7B", "8A", "9B"], False),
+     (["12 p.", "few", "7 p."], False)],
+)  # fmt: skip
+def test_numbers_with_text_are_named(cells, said, caplog):
+    table = {"id": ["a", "b", "c"], "pages": cells}
+    data = from_tables(table, {"members": [["a", "b"]]}, name="books")
+    assert (
+        "Column 'pages' is read as categorical, although its cells are numbers with text: '12 p.'" in caplog.text
+    ) == said
+    assert any("numbers with text" in caveat for caveat in data.caveats) == said
+    if said:
+        caplog.clear()
+        from_tables(table, {"members": [["a", "b"]]}, types={"pages": "categorical"})
+        assert "numbers with text" not in caplog.text
+
+
+@pytest.mark.parametrize("readers", [[["ada", "ben"], ["cleo"]], ["ada;ben", "cleo;ada"], ["ada|ben", "ben|cleo"]])
+def test_a_hint_for_lists_names_members(readers):
+    with pytest.raises(DataError, match=r"--column members=readers"):
+        from_tables(hyperedges={"readers": readers})
+    assert from_tables(hyperedges={"readers": readers}, columns={"members": "readers"})[0].num_nodes == 3
+
+
+class Diverged(torch.nn.Module):
+    """A network whose loss is finite, while its outputs after the step are NaN."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.out = torch.nn.Linear(4, classes)
+
+    def forward(self, x):
+        return self.out(x) if self.training else self.out(x) * torch.nan
+
+
+@pytest.mark.parametrize(
+    "y", [torch.tensor([0, 1, 0, 1]), torch.tensor([0.0, 1.0, 2.0, 3.0]), torch.eye(4)[:, :2].bool()]
+)
+def test_a_training_that_diverges_is_a_training_error(y):
+    """Metrics refuse NaN with an error of arguments, but no argument is wrong."""
+    path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
+    ids = torch.arange(4)
+    data = Data(path, torch.eye(4), y, {"default": Split(path, ids[:2], ids[2:3], ids[3:])})
+    with pytest.raises(train.TrainingError, match="the outputs are NaN in epoch 1: try a smaller lr than"):
+        train.fit(Diverged(data.num_outputs), data, epochs=1, progress=False)
+
+
+def test_a_recommender_that_diverges_is_a_training_error():
+    kg = KnowledgeGraph.from_names([("a", "is like", "b")])
+    data = Interactions.from_pairs([[0, 1], [0, 1]], [[0], [1]], [[], []], kg, num_users=2, num_items=2)
+    with pytest.raises(train.TrainingError, match="in epoch 1: try a smaller lr"):
+        train.fit_recommender(BPRMF(2, 2), data, lr=1e38, epochs=1, progress=False)
+
+
+def test_predict_checks_its_output_once(place, monkeypatch):
+    import hgraph.cli.common as common
+
+    seen = []
+    check = common.check_folder
+    monkeypatch.setattr(common, "check_folder", lambda folder, **more: (seen.append(folder), check(folder, **more)))
+    assert call("predict", "run", "--all", "--out", "out.csv", "--quiet").exit_code == 0
+    assert len(seen) == 1
+    assert json.loads((place / "run" / "config.json").read_text())["source"] == str(place / "set")
+
+
+# ---------------------------------------------------------------------- several seeds, nearest neighbors
+
+
+def test_several_seeds_are_summarized(place):
+    words = ("train", "./set", "--epochs", 3, "--model", "mlp", "--quiet", "--json")
+    assert call(*words, "--seeds", 2, "--out", "many").exit_code == 0
+    again = json.loads(call(*words, "--seeds", 3, "--out", "many").stdout)  # adds the third seed
+    alone = [json.loads(call(*words, "--seed", s, "--out", f"one-{s}").stdout) for s in range(3)]
+    assert again["seeds"] == [0, 1, 2]
+    values = torch.tensor([one["test_accuracy"] for one in alone], dtype=torch.float64)
+    assert again["mean"]["test_accuracy"] == pytest.approx(values.mean().item())
+    assert again["std"]["test_accuracy"] == pytest.approx(values.std().item())
+    first = (place / "many" / "seed-1" / "model.safetensors").read_bytes()
+    assert first == (place / "one-1" / "model.safetensors").read_bytes()
+    report = (place / "many" / "report.md").read_text(encoding="utf-8")
+    assert "[seed 2](seed-2/report.md)" in report
+    assert call("evaluate", "many/seed-2").exit_code == 0
+    other = call(*words, "--seeds", 3, "--lr", 0.5, "--out", "many")
+    assert other.exit_code == 2
+    assert "lr: expected 0.01, the value of the seeds in many" in other.stderr
+
+
+def test_recommenders_take_several_seeds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    write("shop/interactions.csv", ["user", "item"], [(f"u{i}", f"i{j}") for i in range(6) for j in range(i, i + 4)])
+    done = call("train", "shop", "--model", "bprmf", "--epochs", 1, "--seeds", 2, "--out", "many", "--quiet", "--json")
+    assert done.exit_code == 0, done.output
+    assert {"recall@9", "ndcg@9"} <= set(json.loads(done.stdout)["mean"])
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_rows_are_joined_with_their_nearest(tmp_path, monkeypatch, metric):
+    monkeypatch.chdir(tmp_path)
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 3, generator=draw, dtype=torch.float64)
+    write("n.csv", ["id", "a", "b", "c", "y"], [(f"n{i}", *row, "xy"[i % 2]) for i, row in enumerate(x.tolist())])
+    done = call("datasets", "build", "--nodes", "n.csv", "--knn", 4, "--metric", metric, "--label", "y", "--out", "set")
+    assert done.exit_code == 0, done.output
+    data = load_set("./set")[0]
+    z = torch.nn.functional.normalize(data.x.double()) if metric == "cosine" else data.x.double()
+    distance = torch.cdist(z, z).fill_diagonal_(-1)
+    expected = [sorted(row) for row in distance.argsort(1)[:, :5].tolist()]
+    assert data.structure.to_lists() == expected
+    production = Split.production(data, data.split(), unseen_fraction=0.5)
+    assert production.structure.num_hyperedges == len(production.observed)  # made again from the observed rows
+    assert call("train", "./set", "--epochs", 1, "--setting", "production", "--out", "run", "--quiet").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--knn", 30], "knn: expected 1 .. 19 (there are 20 nodes)"),
+        (["--metric", "cosine"], "no value without --knn"),
+        (["--knn", 2, "--edges", "n.csv"], "edges and knn"),
+        (["--knn", 2, "--type", "a=ignore"], "columns of features"),
+    ],
+)
+def test_contradictions_of_knn(tmp_path, monkeypatch, options, match):
+    monkeypatch.chdir(tmp_path)
+    write("n.csv", ["id", "a"], [(f"n{i}", i) for i in range(20)])
+    refused = call("datasets", "build", "--nodes", "n.csv", *options, "--out", "set")
+    assert refused.exit_code == 2
+    assert match in refused.stderr
