@@ -59,7 +59,7 @@ def build(
     hyperedges: Annotated[
         Path | None,
         typer.Option(
-            help="CSV or Parquet with columns node,hyperedge[,weight][,time] or [hyperedge,]members; HIF JSON."
+            help="CSV or Parquet with columns node,hyperedge[,weight][,time] or [hyperedge,]members; or a HIF JSON."
         ),
     ] = None,
     edges: Annotated[
@@ -88,7 +88,8 @@ def build(
     missing: Annotated[
         str | None,
         typer.Option(
-            help="Texts of missing cells, separated by commas; '' is the empty cell only. Default: NA, None, null, ..."
+            help="Values to read as missing, separated by commas; pass '' to treat only empty cells as missing. "
+            "Default: NA, None, null, ..."
         ),
     ] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal separator of numbers, . or , (default .).")] = None,
@@ -115,7 +116,7 @@ def build(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Build a data set from your own tables; `hgraph train` and every other command take its folder.
+    """Build a data set from your own tables; `hgraph train` and every other command accept this folder as input.
 
     Columns of numbers, booleans, categories, dates and text become features. The encoder is fitted on the training
     nodes only and saved in the folder. The folder appears only when it is complete.
