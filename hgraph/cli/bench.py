@@ -91,7 +91,7 @@ def bench(
         raise ArgumentError("device", "cpu (cuda works only with the ops suite)", repr(device))
     if compare is not None and not set(chosen) <= set(_IN_PROCESS):
         known = ", ".join(s.value for s in _IN_PROCESS)
-        raise ArgumentError("suites", f"with --compare, suites among {known}", ", ".join(s.value for s in chosen))
+        raise ArgumentError("suites", f"one of {known} when --compare is used", ", ".join(s.value for s in chosen))
     if own_suites and compare is None:
         raise ArgumentError("own_suites", "--own-suites together with --compare REV", "no --compare")
     check_folder(out)

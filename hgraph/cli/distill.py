@@ -143,7 +143,7 @@ def distill(
 
     if is_run(dataset):
         common = {"dataset", "steps", "out", "overwrite", "device", "root", "as_json", "quiet"}
-        _reject_given(context, common, "the student of a recommender has no such setting")
+        _reject_given(context, common, "this option does not apply to the student of a recommender")
         distill_run(
             Path(dataset), steps=steps or STEPS, out=out, overwrite=overwrite, device=device, root=root,
             as_json=as_json, quiet=quiet,

@@ -55,7 +55,7 @@ def recommend(
         got = "neither" if user is None else "both"
         raise ArgumentError("user", "either --user NAME, or --out FILE for all users", got)
     if out is not None and (explain or draw is not None or as_json):
-        raise ArgumentError("out", "no --explain, --draw or --json together with --out", "both")
+        raise ArgumentError("out", "--out without --explain, --draw or --json", "both")
     if draw is not None:
         check_picture("draw", draw, run=run)
     model, data, config = load_run(run, root)

@@ -164,7 +164,9 @@ def train(
     for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users),
                         ("min_rating", min_rating), ("split", split)):  # fmt: skip
         if given is not None:
-            raise ArgumentError(name, f"no value, because {network_name.value} has no such setting", "a value")
+            raise ArgumentError(
+                name, f"no value, because this option does not apply to {network_name.value}", "a value"
+            )
     task: dict[str, Any] = {"select": value_of(select), "class_weight": value_of(class_weight)}
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
@@ -267,7 +269,7 @@ def _reject_other_options(
     is_default |= {"precision": precision is Precision.FLOAT32}
     is_default |= {"select": select is None, "class_weight": class_weight is None}
     for name in (name for name, default in is_default.items() if not default):
-        raise ArgumentError(name, f"no value, because {network.value} has no such setting here", "a value")
+        raise ArgumentError(name, f"no value, because this option does not apply to {network.value}", "a value")
 
 
 def _command(

@@ -131,7 +131,7 @@ def _reject_other_options(model: str, setting: Setting, task: dict[str, Any]) ->
     """Reject options that do not apply to recommenders."""
     for name, value in {"setting": None if setting is Setting.TRANSDUCTIVE else setting, **task}.items():
         if value is not None:
-            raise ArgumentError(name, f"no value, because {model} has no such setting here", "a value")
+            raise ArgumentError(name, f"no value, because this option does not apply to {model}", "a value")
 
 
 def _command(about: dict[str, Any], settings: dict[str, Any]) -> str:

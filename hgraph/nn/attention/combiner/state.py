@@ -101,7 +101,8 @@ class CombinerState(DecodeState):
         now = ([list(x.shape[-2:]) for x in tokens], tokens[0].dtype)
         if self._made_for not in (None, now):
             expected, got = (f"{made[1]} of sizes {made[0]}" for made in (self._made_for, now) if made is not None)
-            raise ArgumentError("state", f"a layer of {expected} as before", got, "Use one state per layer")
+            known = f"the layer it was first used with ({expected})"
+            raise ArgumentError("state", known, got, "Use one state per layer")
         self._made_for = now
         self._advance(examples, high)
         return low, high

@@ -77,7 +77,7 @@ class LandmarkState(DecodeState):
         super().__init__()
         self.max_blocks, self.topk = whole("max_blocks", max_blocks, 1), whole("topk", topk, 1)
         if topk > max_blocks:
-            raise ArgumentError("topk", f"at most the {max_blocks} blocks of max_blocks", topk)
+            raise ArgumentError("topk", f"at most max_blocks = {max_blocks}", topk)
         self.select, self.positions = select, positions
         try:
             self.offload = None if offload is None else torch.device(offload)
