@@ -126,6 +126,8 @@ def transr_loss(
 def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph) -> Tensor:
     r"""Attention weights of each triple among all triples of its head, across relations.
 
+    Use it to weight triples before `KGATConv`.
+
     .. math:: \pi(h, r, t) = (e_t W_r) \cdot \tanh(e_h W_r + e_r), \qquad
               \alpha_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} \pi(h, r', t')
 

@@ -200,14 +200,16 @@ class LandmarkRecord(AttentionRecord):
 class LandmarkAttention(TokenAttention):
     r"""Causal attention to earlier blocks through their landmarks, with two levels of softmax.
 
+    Use it when decoding must retrieve a few relevant blocks from a long past.
+
     .. math:: g_{ij} = \operatorname{softmax}_{j \in O_i \cup M_i} \frac{q_i \cdot k_j}{\sqrt D}, \qquad
               y_i = W_O \Big( \sum_{j \in O_i} g_{ij} v_j + \sum_{\beta < \beta_i} g_{i,\mathrm{lm}(\beta)}
               \sum_{j \in \beta} \operatorname{softmax}_{j \in \beta}\!\Big(\frac{q_i \cdot k_j}{\sqrt D}\Big) v_j \Big)
 
-    with the ordinary tokens :math:`O_i` of the own block up to i and the landmarks :math:`M_i` of earlier blocks
-    (`insert_landmarks`). The values of landmarks and the landmark of the own block are not used. In training, tokens
-    attend to all blocks, at the cost of dense attention; with a `LandmarkState`, a query attends to the best few
-    blocks.
+    where :math:`O_i` are the ordinary tokens of token i's block, up to i, and :math:`M_i` the landmarks of earlier
+    blocks (`insert_landmarks`). Landmark values are never used, nor is the landmark of the token's own block. In
+    training, tokens attend to all blocks, at the cost of dense attention; with a `LandmarkState`, a query attends to
+    the best few blocks.
 
     Args:
         dim: features per token.
