@@ -21,7 +21,7 @@ class SoftAdjacency(Structure):
 
     Use it when a network computes the edge weights and gradients must reach them. Memory is O(T S).
 
-    The verbs treat it as an `Adjacency` in which every target receives from every source that the mask allows:
+    The operators treat it as an `Adjacency` in which every target receives from every source that the mask allows:
     ``propagate(soft, x)`` is the batched product ``weight @ x``.
 
     Args:

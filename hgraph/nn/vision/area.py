@@ -97,6 +97,8 @@ class AreaBlock(nn.Module):
 class A2C2f(nn.Module):
     r"""Stages of two area-attention blocks; concatenates all intermediate maps.
 
+    Use it as a stage of a backbone.
+
     .. math:: z_0 = \mathrm{cv}_1 X, \qquad z_{i+1} = B_i(z_i), \qquad
               Y = \mathrm{cv}_2([z_0 ; \ldots ; z_n]) \ \text{ or } \ X + \gamma \, \mathrm{cv}_2([z_0 ; \ldots ; z_n])
 

@@ -32,6 +32,8 @@ class OverMap(nn.Module):
 class C3AH(nn.Module):
     r"""A soft hypergraph convolution over the pixels on one branch, the identity on the other.
 
+    Use it inside `HyperACE`.
+
     .. math:: Y = \mathrm{cv}_3([\mathrm{SoftHGNN}(\mathrm{cv}_1 X) ; \mathrm{cv}_2 X])
 
     Args:
@@ -156,6 +158,8 @@ class HyperACE(nn.Module):
 
 class FullPAD(nn.Module):
     r"""Add the correlated features to a map, with a learned gate that starts at zero.
+
+    Use it to add the output of `HyperACE` to the maps of a detector.
 
     .. math:: Y = X + g H
 

@@ -120,7 +120,7 @@ class backend:
 
     Use it to compare backends or to rule one out; the default is the fastest available one.
 
-    The mathematics of a verb does not depend on the backend.
+    The mathematics of an operator does not depend on the backend.
 
     Args:
         name: ``"torch"`` (the reference, runs anywhere), ``"native"`` (optional CPU kernels), ``"triton"``

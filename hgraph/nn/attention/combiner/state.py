@@ -23,6 +23,8 @@ __all__ = ["CombinerState"]
 class CombinerState(DecodeState):
     """Tokens and summaries of regions for one layer; the caller creates it and passes it at every step.
 
+    Use it to decode token by token with `CombinerAttention`.
+
     A region is summarized at its last token; tokens and regions that no later token attends to are dropped. With fixed
     segments of s tokens, at most s tokens remain, and one key and value for each earlier segment. Other plans need
     tokens for longer; clusters need all of them.

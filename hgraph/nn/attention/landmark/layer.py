@@ -39,6 +39,8 @@ def is_landmark(n: int, block_size: int) -> Tensor:
 def insert_landmarks(ids: Tensor, block_size: int, landmark: int) -> Tensor:
     """Insert a landmark after every ``block_size`` tokens of sequences [..., N]: [..., N + N // block_size].
 
+    Use it on the ids of a sequence before a model with `LandmarkAttention`.
+
     Compute the loss only at ordinary tokens, ``logits[..., ~is_landmark(n, block_size), :]``, with the next ordinary
     tokens as targets; landmarks are trivial to predict and would lower it.
 
@@ -91,6 +93,8 @@ def landmark_attention(
     mask: Tensor | None = None,
 ) -> AttendResult:
     """Attention to the own block and to earlier blocks, whose landmarks' weights are distributed over their tokens.
+
+    Use it in a layer of your own; `LandmarkAttention` calls it.
 
     Args:
         q: [..., T, H, D], the last T of S tokens.

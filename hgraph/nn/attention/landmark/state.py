@@ -32,6 +32,8 @@ def _one_group(device: torch.device) -> TokenGraph:
 class LandmarkState(DecodeState):
     r"""Past blocks for one layer; the caller creates it and passes it at every step.
 
+    Use it to decode token by token with `LandmarkAttention`, with a past larger than the device's memory.
+
     A query scores the landmarks of all stored blocks and attends only to the ``topk`` best blocks. Landmarks are on the
     device of the layer, the tokens of blocks on ``offload``; only selected blocks are fetched.
 

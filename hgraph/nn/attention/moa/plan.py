@@ -62,6 +62,8 @@ def edge_influence(
 ) -> Tensor:
     r"""Change of the loss when an edge of causal attention is removed and the other weights are renormalized.
 
+    Use it to profile a trained model; its results are the input of `plan_spans`.
+
     .. math:: E_{ij} = \frac{A_{ij} (\sum_n G_{in} A_{in} - G_{ij})}{1 - A_{ij}}, \qquad
               A = \operatorname{softmax}(q k^\top / \sqrt{D} + b), \quad G = \mathrm{grad} \, v^\top
 
@@ -137,6 +139,8 @@ def plan_spans(
 ) -> SpanPlan:
     r"""The plan that minimizes the influence of removed edges, under a budget at every length.
 
+    Use it to choose the spans of `MoAAttention` for a trained model.
+
     .. math:: \min \sum_{n} w_n \sum_{l,h,r} \Delta_{lhrn} x_{lhr}, \quad \sum_r x_{lhr} = 1, \quad
               0.9 \, \rho_n \le \operatorname{mean}_{lh} \sum_r d_{rn} x_{lhr} \le \rho_n, \quad
               \text{at most } m \text{ rules per layer}
@@ -178,6 +182,8 @@ def pareto_plans(
     slices: int = 4,
 ) -> list[SpanPlan]:
     """Pareto-optimal plans for the profiled lengths; select one by another length with `span_loss`.
+
+    Use it when a plan must be good at several lengths.
 
     The loss at each length is minimized in turn, while the loss at every other length is restricted to one of
     ``slices`` equal intervals of its range (from the best plan for that length to the best plans for others); dominated
