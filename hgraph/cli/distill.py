@@ -202,7 +202,7 @@ def distill(
         headings: dict[str, Any] = {"names": names, "title": title, "config": config}
         more = [*([rows] if rows else []), *added(loaded, teacher_entry)]
         more += [_POSITIONED] if objective is Objective.NOSMOG else []
-        headings["notes"] = [*_about(loaded), *(f"{teacher_entry.title}: {note}" for note in more)]
+        headings["notes"] = [*_about(loaded), *(n if n == rows else f"{teacher_entry.title}: {n}" for n in more)]
         try:
             _export(networks["student"], folder / "student", data, temperature, on.task, more)
             Inputs.of(data).save(folder / "student")
