@@ -79,11 +79,12 @@ def predict(
 
     The student of a run of `hgraph distill` predicts the rows of a file of any length in bounded memory. Without rows,
     the trained network (for `hgraph distill`: the teacher) predicts the unlabeled nodes of its data set. With rows and
-    --hyperedges or --edges it predicts new nodes, which may be connected to known nodes.
+    --hyperedges or --edges, the trained network predicts new nodes, which may be connected to known nodes.
 
-    The output has the columns id (if there is one), label and probability, in the order of the rows; for a regression
-    prediction, and for several labels per node labels. A file given with --out appears only when it is complete.
-    Categories that were not in the training data are counted on stderr.
+    The output has one row per input row, in order (without rows: one per predicted node), with the columns id (if
+    present), label and probability. For regression, the column prediction replaces label and probability; with several
+    labels per node, the column labels does. A file given with --out appears only when it is complete. The number of
+    unknown categories is printed to stderr.
     """
     if describe:
         _describe(run, as_json)

@@ -43,8 +43,8 @@ class Split:
         val: validation nodes.
         test: test nodes.
         observed: None (transductive), or the ids [N'] of the nodes of ``structure``, in its order.
-        x: [N', F] features of the observed nodes if features are computed from the structure (degrees); else None,
-            for the rows of the `Data`.
+        x: [N', F] features of the observed nodes if features are computed from the structure (degrees); otherwise None:
+            the rows of ``data.x`` are used.
 
     >>> path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
     >>> Split(path, train=torch.tensor([0, 1]), val=torch.tensor([2]), test=torch.tensor([3]))
@@ -231,7 +231,7 @@ class Split:
                 raise DataError(f"split: {name} must be node ids [.], got {part.dtype} {list(part.shape)}")
         ids = torch.cat([self.train, self.val, self.test])
         if len(torch.unique(ids)) != len(ids):
-            raise DataError("split: a node is repeated in train, val and test")
+            raise DataError("split: a node appears more than once in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_targets):
             raise DataError(f"split: ids must be in 0 .. {data.num_targets - 1}")
         if self.observed is None:
@@ -285,7 +285,7 @@ class Parts:
         """
         ids = torch.cat([self.train, self.val, self.test])
         if len(torch.unique(ids)) != len(ids):
-            raise DataError("split: an example is repeated in train, val and test")
+            raise DataError("split: an example appears more than once in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= length):
             raise DataError(f"split: examples must be in 0 .. {length - 1}")
 
