@@ -100,9 +100,13 @@ class Split:
         Labels below 0 are missing: such nodes are in no part.
 
         Raises:
-            ArgumentError: a class too small to leave a test node.
+            ArgumentError: a class too small to leave a test node, or labels that are fractions.
         """
         y, generator = class_labels(y), torch.Generator().manual_seed(seed)
+        if y.is_complex() or (y.is_floating_point() and bool((y[labeled(y)] % 1 != 0).any())):
+            got = f"{y.dtype}" if y.is_complex() else f"fractions such as {float(y[labeled(y) & (y % 1 != 0)][0]):g}"
+            hint = "Split.from_masks takes parts of nodes with numbers as targets"
+            raise ArgumentError("y", "class numbers", got, hint)
         empty = torch.empty(0, dtype=torch.long, device=y.device)
         parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([empty], [empty], [empty])
         for label in torch.unique(y[y >= 0]).tolist():
