@@ -164,11 +164,15 @@ def _default_id(names: Iterable[str], features: Iterable[str]) -> str | None:
 
 
 def _warn_unseen(predictor: Predictor) -> None:
+    from hgraph.distill.serving.predictor import MOST_UNSEEN
+
     for column, counts in predictor.unseen.items():
         words = ", ".join(f"{word!r} {n:,} times" for word, n in list(counts.items())[:5])
         more = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
-        LOG.warning("column %r: %s not in the training data, encoded as no category: %s%s", column,
-                    "a category" if len(counts) == 1 else f"{len(counts):,} categories", words, more)  # fmt: skip
+        number = f"{len(counts):,}{' or more' if len(counts) >= MOST_UNSEEN else ''} categories"
+        what = predictor.encoder.describe_unknown(column)
+        LOG.warning("column %r: %s %s, encoded as no category: %s%s", column,
+                    "a category" if len(counts) == 1 else number, what, words, more)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- the trained network
