@@ -15,8 +15,18 @@ from hgraph.structure import coo
 from hgraph.structure.coo import inverse_power
 from hgraph.structure.edge_list import EdgeList, measured
 
-__all__ = ["add_self_loops", "compose", "inverse_power", "lacks_loop", "normalized_weight", "reach",
-           "refuse_degrees", "refuse_degrees_of", "select"]  # fmt: skip
+__all__ = [
+    "add_self_loops",
+    "compose",
+    "inverse_power",
+    "lacks_loop",
+    "needs_check",
+    "normalized_weight",
+    "reach",
+    "refuse_degrees",
+    "refuse_degrees_of",
+    "select",
+]  # fmt: skip
 
 E = TypeVar("E", bound=EdgeList)
 
@@ -45,8 +55,19 @@ def normalized_weight(adj: EdgeList, how: Literal["row", "col", "sym"], dtype: t
     return out.to(dtype)
 
 
+def needs_check(weight: Tensor) -> bool:
+    """Whether weights are negative or so small that the inverse of their sum may be infinite; synchronizes."""
+    return bool(((weight < _tiny(weight)) & (weight != 0)).any())
+
+
+def _tiny(values: Tensor) -> float:
+    """The smallest normal number of the dtype in which degrees are inverted."""
+    kind = torch.promote_types(values.dtype, torch.float32)
+    return torch.finfo(kind).tiny
+
+
 def refuse_degrees(degree: Tensor, size: Tensor, *, root: bool, what: str = "weight") -> None:
-    """Reject degrees that cannot be inverted: negative ones under a root, and sums whose terms cancel.
+    """Reject degrees that cannot be inverted: negative under a root, of terms that cancel, or with an infinite inverse.
 
     Synchronizes with the device: never call it in a forward.
 
@@ -60,11 +81,13 @@ def refuse_degrees(degree: Tensor, size: Tensor, *, root: bool, what: str = "wei
         ArgumentError: there is such a degree; the message names the first node.
     """
     cancels = (size > 0) & (degree.abs() <= 1e-6 * size)
-    bad = cancels | (degree < 0) if root else cancels
+    tiny = (degree != 0) & (degree.abs() < _tiny(degree))
+    bad = cancels | tiny | (degree < 0) if root else cancels | tiny
     if bool(bad.any()):
         at = int(bad.nonzero()[0, 0])
-        kind = "weights that cancel" if bool(cancels[at]) else "a negative sum"
+        kind = "weights that cancel" if bool(cancels[at]) else "a negative sum" if not bool(tiny[at]) else "a tiny sum"
         hint = "Use absolute weights, or one graph for positive and one for negative edges"
+        hint = "Multiply all weights by a constant" if kind == "a tiny sum" else hint
         raise ArgumentError(what, "weights with a positive sum at every node", f"{kind} at {at}: {degree[at]:g}", hint)
 
 
@@ -78,7 +101,7 @@ def refuse_degrees_of(adj: EdgeList, how: Literal["row", "col", "sym", "target"]
     weight = adj.weight
     if weight is None or weight.requires_grad or weight.device.type != "cpu" or not is_plain(weight):
         return
-    if not bool((weight < 0).any()):
+    if not needs_check(weight):
         return
     size = adj.with_weight(weight.abs())
     if how in ("row", "sym", "target"):

@@ -224,3 +224,17 @@ def test_int64_structures_give_the_same(reduce: str) -> None:
     assert torch.equal(*outs)
     first, second = (torch.autograd.grad(o.square().sum(), [x, weight]) for o in outs)
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max", "min"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_reaches_the_targets_of_its_edges_only(reduce, value):
+    adj = Adjacency.from_coo(target=[0, 0, 1, 3], source=[0, 1, 1, 2], num_targets=5, num_sources=3)
+    x = torch.ones(3, 2)
+    x[0, 1] = value
+    found = propagate(adj, x, reduce=reduce)
+    x[0, 1] = 1.0
+    expected = propagate(adj, x, reduce=reduce)
+    differs = (found != expected) | found.isnan()
+    hidden = reduce == "min" and value == float("inf")  # the other edge of target 0 has a smaller value
+    assert differs.nonzero().tolist() == ([] if hidden else [[0, 1]])

@@ -33,6 +33,11 @@ REFUSED = {
         "a negative sum at 0: -1",
     ),
     "hgnn+, node": (lambda: HGNNPConv(2, 2), hypergraph(of_edges=[-1.0, 1.0]), "weights that cancel at 1: 0"),
+    "hgnn, tiny": (lambda: HGNNConv(2, 2), hypergraph(of_edges=[1e-40, 1.0]), "a tiny sum at 0: .*by a constant"),
+    "hgnn+, tiny": (lambda: HGNNPConv(2, 2), hypergraph(of_edges=[1e-40, 1e-40]), "a tiny sum at 0"),
+    "hgnn+, tiny product": (lambda: HGNNPConv(2, 2), hypergraph([1e-20] * 4, [1e-20, 1e-20]), "a tiny sum at 0"),
+    "hgnn+, tiny incidence": (lambda: HGNNPConv(2, 2), hypergraph([1e-45] * 4), "a tiny sum at 0"),
+    "gcn, tiny": (lambda: GCNConv(2, 2), graph(-1.0 + 1e-40, 5.0), "weights that cancel at 0"),
 }
 
 
@@ -48,6 +53,8 @@ def test_layers_reject_degrees_that_cannot_be_inverted(make, structure, message)
 
 @pytest.mark.parametrize(("how", "weights", "message"), [("sym", (-3.0, 1.0), "a negative sum at 1: -3"),
                                                       ("row", (-1.0, 1.0), None),
+                                                      ("row", (1e-40, 1.0), "a tiny sum at 1"),
+                                                      ("sym", (1e-37, 1.0), None),
                                                       ("sym", (2.0, 1.0), None)])  # fmt: skip
 def test_normalize_rejects_them_too(how, weights, message):
     adj = graph(*weights, directed=True).adj

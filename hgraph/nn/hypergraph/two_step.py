@@ -16,7 +16,7 @@ from hgraph.checks import check_channels
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
-from hgraph.structure.algebra import refuse_degrees, refuse_degrees_of
+from hgraph.structure.algebra import needs_check, refuse_degrees, refuse_degrees_of
 
 __all__ = ["Steps", "TwoStepConv", "TwoStepLayer", "steps_of", "weighted"]
 
@@ -47,7 +47,7 @@ def _checked(hypergraph: Hypergraph, power: float | None) -> Hypergraph:
     weights = [w for w in (v2e.weight, of_edges) if w is not None]
     if hypergraph.device.type == "cpu" and is_eager() and weights and not any(w.requires_grad for w in weights):
         refuse_degrees_of(v2e, "row")
-        if any(bool((w < 0).any()) for w in weights):
+        if len(weights) > 1 or needs_check(weights[0]):  # products may be tiny although both factors are not
             size = dataclasses.replace(
                 hypergraph,
                 v2e=v2e.with_weight(None if v2e.weight is None else v2e.weight.abs()),
