@@ -188,7 +188,8 @@ def check_source(run: Path, source: str) -> None:
     """
     if os.sep in source and not os.path.exists(os.path.expanduser(source)):
         hint = "Move it back, or train again with its new place"
-        raise DataError(f"{run}: the data of this run were in {source}, which is not there any more. {hint}")
+        what = f"the data of this run were in {source}, which is not there any more"
+        raise DataError(f"{run / 'config.json'}: source: {what}. {hint}")
 
 
 def write_json(path: Path, value: Any) -> None:

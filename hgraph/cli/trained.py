@@ -127,7 +127,7 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
         Student(student),
         {name: getattr(settings, name) for name in ("hidden", "dropout") if name in content},
         task_from(config.get("task"), file),
-        {name: getattr(settings, name) for name in _OPTIONS if name in content},
+        {} if distilled else {name: getattr(settings, name) for name in _OPTIONS if name in content},
         getattr(settings, "positions", 0),
     )
 
