@@ -187,9 +187,8 @@ def check_source(run: Path, source: str) -> None:
         DataError: it is not.
     """
     if os.sep in source and not os.path.exists(os.path.expanduser(source)):
-        hint = "Move it back, or train again with its new place"
-        what = f"the data of this run were in {source}, which is not there any more"
-        raise DataError(f"{run / 'config.json'}: source: {what}. {hint}")
+        hint = "Move the data back, or train again"
+        raise DataError(f"{run}: source: the data of this run were in {source}, which no longer exists. {hint}")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -14,6 +14,7 @@ import typer
 from hgraph.cli.common import LOG
 from hgraph.cli.node_runs import Prepared
 from hgraph.errors import ArgumentError
+from hgraph.schema import parse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +92,7 @@ def node_step(network: nn.Module, on: Prepared) -> Callable[[], object]:
 
 def _saved(file: Path) -> int | None:
     try:
-        number = json.loads(file.read_text(encoding="ascii"))["threads"]
+        number = parse(file.read_bytes(), file)["threads"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return number if isinstance(number, int) and 1 <= number <= _MOST else None

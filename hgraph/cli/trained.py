@@ -34,12 +34,10 @@ Hidden = Annotated[int, Span(SETTINGS["hidden"].low, SETTINGS["hidden"].high)]
 Dropout = Annotated[float, Span(SETTINGS["dropout"].low, SETTINGS["dropout"].high)]
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """The keys of the config.json of `hgraph train` that are read back."""
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """The keys of both kinds of runs that are read back."""
 
-    source: str
-    model: str
     setting: str
     seed: Seed
     hidden: Hidden | None = None
@@ -53,19 +51,23 @@ class _Trained:
     precision: str | None = None
 
 
-@dataclass(frozen=True)
-class _Distilled:
+@dataclass(frozen=True, kw_only=True)
+class _Trained(_Options):
+    """The keys of the config.json of `hgraph train` that are read back."""
+
+    source: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Distilled(_Options):
     """The keys of ``run`` in the config.json of `hgraph distill` that are read back."""
 
     dataset: str
     teacher: str
-    setting: str
-    seed: Seed
     source: str | None = None  # absolute; runs of before have only the data set as it was given
     student: str = Student.PUBLISHED.value
     positions: Annotated[int, Span(0, MANY)] = 0
-    hidden: Hidden | None = None
-    dropout: Dropout | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
         Student(student),
         {name: getattr(settings, name) for name in ("hidden", "dropout") if name in content},
         task_from(config.get("task"), file),
-        {} if distilled else {name: getattr(settings, name) for name in _OPTIONS if name in content},
+        {name: getattr(settings, name) for name in _OPTIONS if name in content},
         getattr(settings, "positions", 0),
     )
 

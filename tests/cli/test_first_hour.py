@@ -59,7 +59,7 @@ def test_a_run_finds_its_data_from_any_folder_and_says_when_they_are_gone(place,
     for command in (["evaluate"], ["predict", "--all"], ["distill"]):
         refused = call(command[0], "../run", *command[1:])
         assert refused.exit_code == 2
-        assert f"the data of this run were in {place / 'set'}, which is not there any more" in refused.stderr
+        assert f"the data of this run were in {place / 'set'}, which no longer exists" in refused.stderr
     assert call("evaluate", "../run", "--dataset", "../moved").exit_code == 0
 
 
@@ -71,7 +71,7 @@ def test_a_moved_shop_is_named(tmp_path, monkeypatch):
     shutil.move("shop", "store")
     refused = call("recommend", "run", "--user", "u1")
     assert refused.exit_code == 2
-    assert f"were in {tmp_path / 'shop'}, which is not there any more" in refused.stderr
+    assert f"were in {tmp_path / 'shop'}, which no longer exists" in refused.stderr
 
 
 def test_pairs_with_low_ratings_are_not_recommended(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from hgraph.distill import Predictor, export
 from hgraph.errors import HgraphError
 from hgraph.models import MLP
 from hgraph.recipes import lighthgnn
-from hgraph.train import seeded, tune
+from hgraph.train import Regression, seeded, tune
 from hgraph.train.checkpoint import weights_file
 
 MISSING, NESTED = "(missing)", "(nested)"
@@ -48,6 +48,7 @@ def place(tmp_path_factory):
     Inputs.of(data).save(folder / "run")
     shape = {"hidden": 4, "dropout": 0.5}
     run = {"source": "./set", "model": "gcn", "setting": "transductive", "seed": 0, **shape, "threads": 1}
+    run |= {"lr": 0.1, "task": Regression(mean=[3.0], scale=[2.0]).settings()}
     (folder / "run" / "config.json").write_text(json.dumps(run), encoding="utf-8")
     (folder / "distilled").mkdir()
     settings = {"dataset": "./set", "teacher": "gcn", "setting": "production", "seed": 0, "student": "words"}
@@ -77,7 +78,7 @@ def place(tmp_path_factory):
 # file -> what reads it, and the keys whose values matter
 FILES = {
     "run/config.json": (lambda p: read_settings(p / "run", config_of(p / "run")),
-                        ("source", "model", "setting", "seed", "hidden", "dropout")),
+                        ("source", "model", "setting", "seed", "hidden", "dropout", "lr", "kind", "mean", "scale")),
     "run/inputs.json": (lambda p: Inputs.load(p / "run"), ("features", "classes", "degree", "encoder")),
     "run/encoder.json": (lambda p: Encoder.load(p / "run"), ("format", "version", "missing", "columns", "decimal")),
     "distilled/config.json": (lambda p: read_settings(p / "distilled", config_of(p / "distilled")),

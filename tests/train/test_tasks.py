@@ -141,7 +141,7 @@ def test_kinds_of_labels():
     ]  # fmt: skip
     with pytest.raises(ArgumentError, match=r"y.bool\(\) for several labels"):
         task_of(torch.zeros(4, 2, dtype=torch.long), torch.arange(4))
-    with pytest.raises(DataError, match="kind: expected one of"):
+    with pytest.raises(DataError, match="task.kind: expected one of"):
         task_from({"kind": "poetry"})
     assert task_from(None).kind == "classification"
 
