@@ -1,4 +1,4 @@
-"""Combiner against full attention over 1k to 64k tokens, 4 heads of 64: time, memory, and how they grow.
+"""Combiner vs. full attention over 1k to 64k tokens, 4 heads of 64: time, memory, and how they grow.
 
 One thread: milliseconds of one forward by CPU time; peak MiB of a forward and a backward above the inputs, each in a
 separate process. Useful work is 4 D operations per edge and head, including edges from tokens to regions.

@@ -1,4 +1,4 @@
-"""Verbs along edges: sum, mean, max, softmax, attention, compared with other libraries and with limits.
+"""Operators along edges: sum, mean, max, softmax, attention, compared with other libraries and with limits.
 
 The limit of a sum is the pure gather: reads the same rows of x in the same order and adds them up in few long bags, so
 it writes almost nothing. "C++ loop" is a plain row loop (reference.cpp), with an output that is newly allocated for

@@ -129,7 +129,7 @@ read: {locality, mesh, F = 64: hgraph / bfloat16, as numbered} and
 """
 
 _GROWTH = """
-## Growth
+## Scaling
 
 Ten edges per node, F = 32, one thread, one process per point: cost of one call / number of edges. A constant is linear
 growth. Memory is linear. Time is not: the features, 1.3, 13 and 128 MB in random order for 0.1, 1 and 10 M edges,
@@ -160,7 +160,7 @@ apply. The C++ loops and scipy use one thread here, too.
 """
 
 _COMBINER = """
-## Combiner against full attention
+## Combiner vs. full attention
 
 4 heads of 64, causal: time of a forward, peak memory of a forward and a backward above the inputs.
 Fixed segments and grids have sides of the square root of the number of tokens. Useful work is 4 D operations per
@@ -193,8 +193,8 @@ def read(name: str) -> Rows:
 def page() -> str:
     """benchmarks/README.md."""
     parts = [_HEAD, _machine(), _TARGETS, _targets(), _why()]
-    for suite, title in (("ops", "Verbs"), ("models", "Networks"), ("attention", "Token attention"),
-                         ("memory", "Peak memory"), ("compiled", "`torch.compile` against eager")):  # fmt: skip
+    for suite, title in (("ops", "Operators"), ("models", "Networks"), ("attention", "Token attention"),
+                         ("memory", "Peak memory"), ("compiled", "`torch.compile` vs. eager")):  # fmt: skip
         if rows := read(suite):
             text = _compiled() if suite == "compiled" else ""
             parts.append(f"\n## {title}\n\n{text}{_cases(rows)}")
@@ -221,7 +221,7 @@ def short() -> str:
     lines = [
         f"One core of {first['cpu'].replace('(R)', '')}, {first['date']}; CPU time, the smallest of several rounds.",
         "",
-        "| case | plain install | native kernels | fastest other library | its time / plain | its time / native |",
+        "| case | plain install | native kernels | fastest other library | other / plain | other / native |",
         "|---|---:|---:|---|---:|---:|",
     ]
     cases = [(models, case, "ms") for case in dict.fromkeys(row["case"] for row in models)]

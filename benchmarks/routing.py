@@ -1,4 +1,4 @@
-"""Routing attention against full attention over 1k to 64k tokens, 4 heads of 64: time, memory, and how they grow.
+"""Routing attention vs. full attention over 1k to 64k tokens, 4 heads of 64: time, memory, and how they grow.
 
 Numbers of clusters, and of tokens per cluster, are the square root of the number of tokens. Every point runs in a
 separate process, one thread: milliseconds of one forward by CPU time, peak MiB of a forward and a backward (in

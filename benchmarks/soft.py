@@ -1,4 +1,4 @@
-"""Soft hyperedges against full attention over 256 to 65,536 tokens, and YOLOv13-N on one image.
+"""Soft hyperedges vs. full attention over 256 to 65,536 tokens, and YOLOv13-N on one image.
 
 SoftHGNN has 256 channels, 16 hyperedges and 8 heads; HyperACE is that of YOLOv13-N, on a map with as many pixels on
 its middle grid. SDPA is only the product of queries, keys and values, 8 heads of 32, without the linear maps of an

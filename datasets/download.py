@@ -21,11 +21,14 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import IO, Any
 
-from hgraph.errors import ArgumentError, DataError
+from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from hgraph.schema import read
 
 __all__ = ["Source", "data_root", "fetch", "fetch_listed", "fetch_unlisted", "listed"]
 
 _CHUNK = 1 << 16
+_LONGEST = 220  # bytes of a name; temporary files have a longer one
+_HASH = re.compile(r"[0-9a-f]{64}")
 _TIMEOUT = 30.0  # seconds without a byte
 _DELAYS = (0.5, 1.0, 2.0)  # before the second, third and fourth attempt at one address
 
@@ -41,6 +44,15 @@ class Source:
     size: int
     sha256: str
     url: str
+
+
+@dataclass(frozen=True)
+class _Lock:
+    """The content of a lock file."""
+
+    sha256: str
+    size: int | None = None
+    url: str | None = None
 
 
 class _Retry(Exception):
@@ -193,12 +205,13 @@ def fetch_unlisted(
 def _locked(lock: Path) -> str | None:
     if not lock.is_file():
         return None
-    try:
-        return str(json.loads(lock.read_bytes())["sha256"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{lock}: damaged lock file ({error!r}). Delete it to trust the file next to it again"
-        ) from error
+    hint = "Delete it to trust the file next to it again"
+    if lock.is_symlink():
+        raise DataError(f"{lock}: expected a lock file of hgraph, got a link. {hint}")
+    found = read(lock, _Lock, hint=hint)
+    if not _HASH.fullmatch(found.sha256):
+        raise DataError(f"{lock}: sha256: expected 64 lowercase hexadecimal digits, got {found.sha256[:80]!r}. {hint}")
+    return found.sha256
 
 
 # ---------------------------------------------------------------------- paths and cached files
@@ -206,21 +219,40 @@ def _locked(lock: Path) -> str | None:
 
 def _checked_path(name: str, path: str) -> PurePosixPath:
     """The path, after checking that each part is a plain name, so that it cannot leave its folder."""
+    if not isinstance(path, str):
+        raise ArgumentTypeError(name, "a relative path", repr(path))
     parts = path.split("/")
-    bad = any(p in ("", ".", "..") or any(c in p for c in "\\:\0") for p in parts)
+    bad = any(
+        p in ("", ".", "..") or any(c in p for c in "\\:\0") or len(p.encode(errors="replace")) > _LONGEST
+        for p in parts
+    )
     if bad:
         raise ArgumentError(name, "a relative path of plain names, without '..'", repr(path))
     return PurePosixPath(*parts)
 
 
 def _checked_source(source: Source) -> Source:
-    if urllib.parse.urlsplit(source.url).scheme not in ("http", "https"):
-        raise ArgumentError("url", "an http or https URL", repr(source.url))
-    if source.sha256 and not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
+    for name, value, kind in (("url", source.url, str), ("sha256", source.sha256, str), ("size", source.size, int)):
+        if type(value) is not kind:
+            raise ArgumentTypeError(name, "a whole number" if kind is int else "a text", repr(value))
+    if _host_of(source.url) is None:
+        raise ArgumentError("url", "an http or https URL with a host", repr(source.url)[:200])
+    if source.sha256 and not _HASH.fullmatch(source.sha256):
         raise ArgumentError("sha256", "64 lowercase hexadecimal digits", repr(source.sha256))
     if source.size < 0:
         raise ArgumentError("size", "a size >= 0", source.size)
     return source
+
+
+def _host_of(url: str) -> str | None:
+    """The host of an http or https URL; None if it is no such URL."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host = parts.hostname
+        _ = parts.port, (host or "").encode("idna"), url.encode()
+    except ValueError:
+        return None
+    return host if parts.scheme in ("http", "https") else None
 
 
 def _is_verified(path: Path, sha256: str, size: int) -> bool:
@@ -238,15 +270,22 @@ def _hash(path: Path) -> str:
 def _addresses(relative: PurePosixPath, url: str) -> Iterator[str | Path]:
     mirror = os.environ.get("HGRAPH_MIRROR")
     if mirror:
-        parts = urllib.parse.urlsplit(mirror)
+        expected = "a folder, or an http, https or file URL"
+        try:
+            parts = urllib.parse.urlsplit(mirror)
+            folder = Path(mirror).expanduser()
+        except (ValueError, RuntimeError) as error:
+            raise ArgumentError("HGRAPH_MIRROR", expected, f"{mirror[:200]!r} ({error})") from error
         if parts.scheme in ("http", "https"):
+            if _host_of(mirror) is None:
+                raise ArgumentError("HGRAPH_MIRROR", expected, repr(mirror)[:200])
             yield mirror.rstrip("/") + "/" + urllib.parse.quote(str(relative))
         elif parts.scheme == "file":
             yield Path(urllib.request.url2pathname(parts.path)) / relative
         elif "://" in mirror:
-            raise ArgumentError("HGRAPH_MIRROR", "a folder, or an http, https or file URL", repr(mirror))
+            raise ArgumentError("HGRAPH_MIRROR", expected, repr(mirror)[:200])
         else:
-            yield Path(mirror).expanduser() / relative
+            yield folder / relative
     yield url
 
 
@@ -317,8 +356,8 @@ def _copy(address: str | Path, part: _Part, source: Source) -> None:
         if isinstance(address, Path):
             try:
                 stream = open(address, "rb")  # noqa: SIM115 - closed below; errors of writing must not be caught here
-            except OSError as error:
-                raise _Refused(error.strerror or "cannot be read") from error
+            except (OSError, ValueError) as error:
+                raise _Refused(getattr(error, "strerror", None) or str(error)) from error
             with stream:
                 part.append(stream, source.size, progress)
             _verify(part, source)
@@ -382,6 +421,8 @@ def _attempt(url: str, part: _Part, source: Source, progress: Any) -> None:
         if error.code in (408, 416, 425, 429) or error.code >= 500:
             raise _Retry(f"HTTP {error.code}") from error
         raise _Refused(f"HTTP {error.code}") from error
+    except ValueError as error:  # a redirect to a name that is none
+        raise _Refused(str(error)) from error
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
         raise _Retry(str(error) or type(error).__name__) from error
 

@@ -17,7 +17,7 @@ __all__ = ["davis", "digits", "karate", "lesmis"]
 
 Root = str | os.PathLike[str] | None
 _NETWORKX = "none stated by the authors; comes with networkx (BSD-3-Clause)"
-_ONE_HOT = "There are no features: x is the identity, one column per node, so a model cannot be applied to new nodes."
+_ONE_HOT = "There are no features: x is the identity, one column per node, so a model learns nothing about new nodes."
 
 
 @register(
@@ -122,7 +122,8 @@ def davis(root: Root = None, *, seed: int = 0) -> Data:
     citation="W. W. Zachary: An Information Flow Model for Conflict and Fission in Small Groups. "
     "Journal of Anthropological Research 33, 1977.",
     caveats=(
-        "The class is the club that each member joined afterwards, 17 each; member 9 had sided with the other faction.",
+        "The class is the club that each member joined afterwards, 17 members in each club; member 9 had sided with "
+        "the other faction.",
         "Unweighted by default; weighted=True gives networkx's weights, the number of contexts in which two met.",
         "The 78 undirected edges are stored as 156 directed ones.",
         _ONE_HOT,

@@ -25,7 +25,7 @@ from hgraph.datasets.card import Card
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.table import cells_of
 from hgraph.errors import ArgumentError, DataError, HgraphError
-from hgraph.files import write_atomically
+from hgraph.files import valid_path, write_atomically
 from hgraph.schema import Span, fields_of, parse
 from hgraph.structure import Graph, Hypergraph
 
@@ -85,7 +85,7 @@ def check_place(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     Raises:
         ArgumentError: the path is a file, another folder, or (without ``force``) a data set.
     """
-    path = Path(path).expanduser().absolute()
+    path = valid_path(Path(path).expanduser().absolute())
     if not path.name:
         raise ArgumentError("path", "a folder with a name", str(path))
     if os.path.lexists(path):
@@ -315,7 +315,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _checked_head(path: Path) -> _Head:
-    if not path.is_dir():
+    if not valid_path(path, "name").is_dir():
         raise DataError(
             f"{path}: no such folder. `hgraph datasets build` creates one, `hgraph datasets list` lists the names"
         )

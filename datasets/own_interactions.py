@@ -16,6 +16,7 @@ from hgraph.data.leaks import revealed_pairs
 from hgraph.data.split import in_time
 from hgraph.datasets.pairs import Reading, columns_of, last_of_users, latest, pairs_of
 from hgraph.errors import ArgumentError, DataError, did_you_mean
+from hgraph.files import valid_path
 from hgraph.structure import Adjacency, KnowledgeGraph
 
 __all__ = ["PAIRS", "TRIPLES", "coverage_of", "from_interactions", "is_own"]
@@ -33,7 +34,7 @@ _SPLITS = {
 
 def is_own(place: str | os.PathLike[str]) -> bool:
     """Whether a folder holds ``interactions.csv``."""
-    return (Path(place).expanduser() / PAIRS).is_file()
+    return (valid_path(place, "name").expanduser() / PAIRS).is_file()
 
 
 def from_interactions(
@@ -83,7 +84,7 @@ def from_interactions(
     ...     from_interactions(folder, val=0, test=0)[0]
     Interactions(2 users, 2 items; train 3, val 0, test 0; KnowledgeGraph(3 nodes, 1 triples, 1 relations, cpu))
     """
-    path = Path(interactions).expanduser()
+    path = valid_path(interactions, "interactions").expanduser()
     if path.is_dir():
         triples = path / TRIPLES if triples is None and (path / TRIPLES).is_file() else triples
         path = path / PAIRS

@@ -105,7 +105,7 @@ __all__ = [
     "segment_reduce",
 ]
 
-# Module -> the names that hgraph re-exports from it; tests compare them with the imports above. The verbs are imported
+# Module -> the names that hgraph re-exports from it; tests compare them with the imports above. Operators are imported
 # from their own modules, because hgraph.ops has subpackages with the same names.
 _EXPORTS = {
     "hgraph.data": (

@@ -10,16 +10,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["is_temporary", "write_atomically", "writing"]
+from hgraph.errors import ArgumentError
+
+__all__ = ["is_temporary", "valid_path", "write_atomically", "writing"]
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes, on the usual file systems
+
+
+def valid_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
+    r"""The path, after checking that it can be the name of a file on this system.
+
+    Raises:
+        ArgumentError: a zero character, characters that cannot be encoded, or a name that is too long.
+
+    >>> valid_path("a\0b")
+    Traceback (most recent call last):
+    hgraph.errors.ArgumentError: path: expected a path without zero characters, got 'a\x00b'
+    """
+    text = os.fspath(path)
+    if "\0" in text:
+        raise ArgumentError(argument, "a path without zero characters", repr(text)[:200])
+    try:
+        names = [len(os.fsencode(name)) for name in Path(text).parts]
+    except UnicodeEncodeError:
+        raise ArgumentError(argument, "a path that this system can encode", repr(text)[:200]) from None
+    if max(names, default=0) > _LONGEST_NAME or len(os.fsencode(text)) >= _LONGEST_PATH:
+        expected = f"a path of at most {_LONGEST_PATH:,} bytes, with names of at most {_LONGEST_NAME}"
+        raise ArgumentError(argument, expected, f"{max(names)} bytes in one name, {text[:40]!r} ...")
+    return Path(text)
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file atomically: after an interruption either the old or the complete new content exists.
 
     Raises:
+        ArgumentError: as `valid_path`.
         OSError: the file cannot be written; the message names it.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    valid_path(path).parent.mkdir(parents=True, exist_ok=True)
     with writing(path, "wb") as file:
         file.write(content)
 
@@ -34,7 +62,7 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     Raises:
         OSError: the file cannot be written; the message names it.
     """
-    given, path = str(path), Path(path)
+    given, path = str(path), valid_path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     temporary = None
     try:

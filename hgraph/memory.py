@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from hgraph.errors import ArgumentError
 
 __all__ = ["available_bytes", "check_memory"]
 
 _SMALL = 64 * 2**20  # smaller requests are not checked
-_GROUPS = (  # limit and usage of the control group (cgroup), version 2 and 1
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+_MOUNTS = "/sys/fs/cgroup"  # of control groups (cgroups), version 2 and 1
+_OWN_GROUPS = "/proc/self/cgroup"
+_V2 = ("memory.max", "memory.current", ("inactive_file", "active_file"))
+_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
 
 
 def check_memory(argument: str, num_bytes: float, what: str, hint: str = "") -> None:
@@ -38,7 +39,7 @@ def check_memory(argument: str, num_bytes: float, what: str, hint: str = "") -> 
 
 
 def available_bytes() -> int | None:
-    """Free memory of the system or of this process's control group, whichever is smaller.
+    """Free memory of the system or of this process's control groups, whichever is smallest.
 
     ``$HGRAPH_MAX_BYTES`` takes precedence if it is set. None if the free memory is unknown.
 
@@ -51,8 +52,7 @@ def available_bytes() -> int | None:
             return int(float(given))
         except (ValueError, OverflowError):
             raise ArgumentError("HGRAPH_MAX_BYTES", "a number of bytes", repr(given)) from None
-    found = [_system(), *(_group(*files) for files in _GROUPS)]
-    return min((n for n in found if n is not None), default=None)
+    return min((n for n in (_system(), *_groups()) if n is not None), default=None)
 
 
 def _system() -> int | None:
@@ -65,11 +65,35 @@ def _system() -> int | None:
     return None
 
 
-def _group(bound: str, use: str) -> int | None:
+def _groups() -> Iterator[int | None]:
+    """Free memory of the control groups of this process, from its own to the root, each of which may have a limit."""
     try:
-        return max(int(Path(bound).read_text(encoding="ascii")) - int(Path(use).read_text(encoding="ascii")), 0)
+        lines = Path(_OWN_GROUPS).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        lines = []
+    own = {kind: path for _, kind, path in (line.split(":", 2) for line in lines if line.count(":") >= 2)}
+    for mount, path, names in (
+        (Path(_MOUNTS), own.get("", "/"), _V2),
+        (Path(_MOUNTS, "memory"), next((p for kind, p in own.items() if "memory" in kind.split(",")), "/"), _V1),
+    ):
+        inner = PurePosixPath(path.lstrip("/"))
+        for group in (inner, *inner.parents) if inner.parts else (inner,):
+            if ".." not in group.parts:  # a group outside of this container
+                yield _group(mount / group, *names)
+
+
+def _group(folder: Path, bound: str, use: str, cached: tuple[str, ...]) -> int | None:
+    """The limit of a group minus its usage; the page cache of files counts as free, because the system drops it."""
+    try:
+        limit, used = (int((folder / name).read_text(encoding="ascii")) for name in (bound, use))
     except (OSError, ValueError):  # there is no such group, or it has no limit ("max")
         return None
+    try:
+        rows = [line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines()]
+        pages = sum(int(row[1]) for row in rows if row[0] in cached)
+    except (OSError, ValueError, IndexError):
+        pages = 0
+    return max(limit - max(used - pages, 0), 0)
 
 
 def _shown(num_bytes: float) -> str:

@@ -77,7 +77,7 @@ def test_masks_become_a_split() -> None:
     data = labeled_nodes()
     parts = data.split()
     assert [part.tolist() for part in (parts.train, parts.val, parts.test)] == [[0, 1], [2], []]
-    with pytest.raises(DataError, match="is repeated in train, val and test"):
+    with pytest.raises(DataError, match="appears more than once in train, val and test"):
         Data.from_masks(graph(), X, Y, train_mask=FIRST, test_mask=FIRST)
 
 

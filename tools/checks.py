@@ -9,13 +9,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # kind of `pytest.mark.checked` -> its heading, in the order of the page
 KINDS = {
-    "cells": "Cells of tables",
+    "cells": "Table cells",
     "columns": "Columns and their roles",
     "missing": "Missing cells",
     "numbers": "Numbers with signs and units",
     "categories": "Categories, classes and ids",
     "labels": "Labels and predictions",
-    "other data": "Other data for a trained network",
+    "other data": "New data for a trained network",
     "triples": "Triples and their files",
     "shops": "Users and items",
     "splits": "Splits and conversion",
@@ -23,7 +23,7 @@ KINDS = {
     "degrees": "Degrees",
     "explanations": "Explanations and reports",
     "speed": "Reported speed",
-    "new rows": "Students on new rows",
+    "new rows": "Student accuracy on unseen rows",
 }
 _HEAD = """# What the library checks for you
 

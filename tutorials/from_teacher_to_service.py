@@ -1,5 +1,5 @@
 # %% [markdown]
-# # From HGNN on co-citation Cora to a student behind HTTP
+# # From HGNN on co-citation Cora to a student served over HTTP
 #
 # The main workflow: train a network on the hypergraph, distill it into an MLP, deploy the MLP. Papers are
 # nodes, and the references of each paper are a hyperedge. Run with `python tutorials/from_teacher_to_service.py`.

@@ -39,7 +39,7 @@ print(f"{nodes.shape[1]} nodes")
 # ## Soft hyperedges
 #
 # `SoftHyperedges` computes M prototypes from the node features and compares the nodes with them. Every node belongs
-# to every hyperedge with a differentiable weight. The verbs are the same as for every other structure.
+# to every hyperedge with a differentiable weight. The operators are the same as for every other structure.
 
 # %%
 with train.seeded(0):

@@ -9,7 +9,7 @@ import enum
 import numbers
 import re
 import uuid
-from collections.abc import Sequence, Set, ValuesView
+from collections.abc import Callable, Sequence, Set, ValuesView
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def items(value: Any) -> list[Any] | None:
         return list(value)
     for method in ("as_py", "to_pylist", "tolist", "to_list"):
         if hasattr(value, method):
-            found = getattr(value, method)()
+            found = _of_pyarrow(getattr(value, method))
             return items(found) if isinstance(found, (list, tuple, set, frozenset)) else None
     return None
 
@@ -66,7 +66,7 @@ def text(value: Any) -> str:
     if isinstance(value, str):
         return str(value.value) if isinstance(value, enum.Enum) else str(value)
     if hasattr(value, "as_py"):  # a scalar of pyarrow
-        value = value.as_py()
+        value = _of_pyarrow(value.as_py)
         if isinstance(value, str):
             return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
@@ -83,6 +83,14 @@ def text(value: Any) -> str:
         return str(value)
     hint = "Sequences inside sequences are not supported" if items(value) is not None else "Convert it to text first"
     raise TypeError(f"{type(value).__name__}. {hint}")
+
+
+def _of_pyarrow(convert: Callable[[], Any]) -> Any:
+    """The value of a scalar of pyarrow in Python; TypeError if Python cannot hold it."""
+    try:
+        return convert()
+    except Exception as error:  # a year, a nanosecond, a zone without a database: each has another exception
+        raise TypeError(f"a value that Python cannot hold ({error}). Convert the column to text first") from error
 
 
 def canonical(cell: str) -> str:

@@ -25,6 +25,7 @@ __all__ = ["Coding", "Encoder"]
 
 _VERSION = 1
 _FORMAT = "hgraph encoder"
+MOST = 1000  # categories of a column that become features
 _WORDS, _LIMIT = 256, 1e6  # words of a text column; standardized values are clipped to this many standard deviations
 
 
@@ -155,7 +156,7 @@ class Encoder:
         return torch.from_numpy(out)
 
     def unseen(self, table: Any) -> dict[str, dict[str, int]]:
-        """Counts of categories that were not in the rows of `fit`, by column; their features are all 0.
+        """Counts of categories without a feature, by column: not in the rows of `fit`, or not among the most frequent.
 
         >>> Encoder.fit({"a": ["x", "y"]}, {"a": "categorical"}).unseen({"a": ["z", "x", "z"]})
         {'a': {'z': 2}}
@@ -181,6 +182,16 @@ class Encoder:
         """
         missing = self.missing if missing is None else missing
         return Encoder(self.codings, missing, self.decimal if decimal is None else decimal)
+
+    def describe_unknown(self, name: str) -> str:
+        """What is known about an unknown category of a column: it was not in training, or it was too rare there.
+
+        >>> Encoder.fit({"a": ["x", "y"]}, {"a": "categorical"}).describe_unknown("a")
+        'not in the training data'
+        """
+        words = next(coding.words for coding in self.codings if coding.name == name)
+        rare = f" or not among its {MOST:,} most frequent categories" if len(words) >= MOST else ""
+        return f"not in the training data{rare}"
 
     def same_as(self, other: Encoder | None) -> bool:
         """Whether both encode the same cells as the same features."""
@@ -285,7 +296,7 @@ def _fit(table: Table, name: str, kind: str, chosen: np.ndarray, missing: Collec
                 else:
                     key = canonical(cell)
                     count[key] = count.get(key, 0) + 1
-        frequent = sorted(count, key=lambda word: (-count[word], word))[:1000]
+        frequent = sorted(count, key=lambda word: (-count[word], word))[:MOST]
         return Coding(name, kind, tuple(sorted(frequent)), missing=has_missing)
     mark = _mark(table, name, missing) if kind == "numeric" else ""
     values = kinds.read(table, name, kind, missing, mark=mark)[chosen]

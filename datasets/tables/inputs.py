@@ -169,7 +169,8 @@ class Inputs:
         table = read_table({c: cells_of(cells[c]) for c in wanted}, name=name)
         for column, counts in self.encoder.unseen(table).items():
             listed = ", ".join(f"{word!r} {count:,} times" for word, count in list(counts.items())[:5])
-            _LOG.warning("%s: column %r has categories that are not in the training data: %s", name, column, listed)
+            what = self.encoder.describe_unknown(column)
+            _LOG.warning("%s: column %r has categories that are %s: %s", name, column, what, listed)
         if more := [c for c in theirs if c not in wanted]:
             _LOG.warning("%s: columns that the network does not use: %s", name, ", ".join(more))
         return self.encoder.transform(table).to(data.x)

@@ -303,8 +303,8 @@ def _fill(column: Column, values: list[Any], source: str, first: int) -> None:
     cells: list[str] = []
     before = not column.listed and any(chunk.strip(_END) for chunk in column.chunks)  # earlier chunks contain text
     for row, value in enumerate(values):
-        inside = None if isinstance(value, str) else items(value)
         try:
+            inside = None if isinstance(value, str) else items(value)
             cell = text(value) if inside is None else MEMBER.join(map(text, inside))
         except TypeError as error:
             raise refuse(row, "text, a number, a date or a sequence of these", error) from None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from hgraph.errors import ArgumentError, DataError
+from hgraph.files import valid_path
 
 _ROWS, _CHARACTERS = 16_384, 1 << 20  # size of a chunk: the cells of a column that exist as Python strings at once
 
@@ -38,6 +39,7 @@ def opened(path: Path, delimiter: str | None, *, titled: bool = True) -> Iterato
     """
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n\0'):
         raise ArgumentError("delimiter", "one character, not a quote or a line break", repr(delimiter))
+    valid_path(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             comments, first = _after_comments(file, path, delimiter, titled)

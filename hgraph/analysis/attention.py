@@ -4,7 +4,7 @@
 >>> layer = nn.SelfAttention(8, 2, causal=True)
 >>> with nn.record_attention(layer) as records:
 ...     _ = layer(torch.randn(1, 6, 8))
->>> column_mass(records[""][0]).shape            # a mean share for each head and token
+>>> column_mass(records[""][0]).shape            # mean attention weight for each head and token
 torch.Size([2, 6])
 >>> near = patterns.sliding_window(6, 2, causal=True)
 >>> sorted(mass_by_type(records[""][0], {"near": near, "far": patterns.causal(6) - near}))

@@ -31,7 +31,7 @@ def knn_hypergraph(
 
     .. math:: e_i = \{i\} \cup \operatorname{arg\,k\,min}_{j \ne i} \lVert x_i - x_j \rVert_2
 
-    Exact: distances are sums of squares in float64, so equal points are equally far, and ties go to the points
+    Exact: distances are sums of squares in float64, so duplicates have equal distances, and ties go to the points
     of smaller index. Large inputs are searched with matrix products first; the nearest candidates are then measured
     exactly, and points where rounding might matter are searched without products. The result does not depend on
     ``chunk``. Gradients do not flow to ``x``.

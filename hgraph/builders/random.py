@@ -197,7 +197,7 @@ def stochastic_block_graph(sizes: Sequence[int], p: Any, *, directed: bool = Fal
     start = _offsets("sizes", sizes)
     p = _chances(p, len(sizes), len(sizes))
     if not directed and not np.array_equal(p, p.T):
-        raise ArgumentError("p", "a symmetric matrix", "another", "Pass directed=True for asymmetric probabilities")
+        raise ArgumentError("p", "a symmetric matrix", "an asymmetric matrix", "Pass directed=True to use it")
     rng, drawn = _random(seed), []
     for a, first in enumerate(sizes):
         for b, second in enumerate(sizes if directed else sizes[: a + 1]):
@@ -214,7 +214,9 @@ def stochastic_block_graph(sizes: Sequence[int], p: Any, *, directed: bool = Fal
 def stochastic_block_hypergraph(
     sizes: Sequence[int], hyperedge_sizes: Sequence[int], p: Any, *, seed: int = 0
 ) -> Hypergraph:
-    r"""Nodes in K communities and hyperedges of L types, where the probability of membership depends only on both.
+    r"""Nodes in K communities and hyperedges of L types; community and type set the probability of membership.
+
+    The probability depends only on the community and the type.
 
     .. math:: P(v \in e) = p_{c(v)\, c(e)}
 

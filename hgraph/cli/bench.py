@@ -55,9 +55,12 @@ def bench(
     only: Annotated[str, typer.Option(help="Run only cases whose name contains this text.")] = "",
     threads: Annotated[
         int,
-        whole(high=4096, help="Number of threads; 1 measures CPU time, more measure wall time (on an idle machine)."),
+        whole(
+            high=4096,
+            help="Number of threads. With 1 thread CPU time is measured, with more wall-clock time.",
+        ),
     ] = 1,
-    rounds: Annotated[int, whole(low=2, help="Largest number of rounds per method.")] = 15,
+    rounds: Annotated[int, whole(low=2, help="Maximum number of rounds per method.")] = 15,
     seconds: Annotated[
         float, real(low=0, high=86400, help="Time limit per method in seconds, after at least two rounds.")
     ] = 1.0,
@@ -78,8 +81,8 @@ def bench(
 
     The other libraries (plain torch, PyG, DHG, scipy, numba, torch_scatter, DGL) are measured if they are installed:
     pip install 'hgraph[bench]'. Only methods that return equal results are timed. Writes one CSV file and one plot per
-    suite. Rows of cases that are not run stay in the file, so a suite can be measured in several calls. `all` takes
-    about 12 minutes on one idle core.
+    suite. Existing rows of other cases are preserved, so a suite can be measured in several calls. `all` takes about 12
+    minutes on one idle core.
     """
     from hgraph.cli.common import device_of
 
@@ -88,7 +91,7 @@ def bench(
         raise ArgumentError("device", "cpu (cuda works only with the ops suite)", repr(device))
     if compare is not None and not set(chosen) <= set(_IN_PROCESS):
         known = ", ".join(s.value for s in _IN_PROCESS)
-        raise ArgumentError("suites", f"with --compare, suites among {known}", ", ".join(s.value for s in chosen))
+        raise ArgumentError("suites", f"one of {known} when --compare is used", ", ".join(s.value for s in chosen))
     if own_suites and compare is None:
         raise ArgumentError("own_suites", "--own-suites together with --compare REV", "no --compare")
     check_folder(out)

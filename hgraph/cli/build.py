@@ -60,7 +60,8 @@ def build(
     hyperedges: Annotated[
         Path | None,
         typer.Option(
-            help="CSV or Parquet with columns node,hyperedge[,weight][,time] or [hyperedge,]members; HIF JSON."
+            help="CSV or Parquet with columns node,hyperedge[,weight][,time] or [hyperedge,]members, "
+            "or a HIF JSON file."
         ),
     ] = None,
     edges: Annotated[
@@ -110,7 +111,7 @@ def build(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Build a data set from your own tables; `hgraph train` and every other command take its folder.
+    """Build a data set from your own tables; `hgraph train` and every other command accept the new folder.
 
     Columns of numbers, booleans, categories, dates and text become features. The encoder is fitted on the training
     nodes only and saved in the folder. The folder appears only when it is complete.

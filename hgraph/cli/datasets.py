@@ -35,7 +35,7 @@ def list_(
     """List the data sets with kind, task, sizes, download size, terms and files.
 
     Terms: "free" means that the license allows redistribution, "ask" that it does not or that none is stated.
-    Files: "built in" comes with an installed package, "here" is on this machine, "-" is downloaded on first use.
+    Files: "built in": included in an installed package; "here": already on this machine; "-": downloaded on first use.
     """
     from hgraph import datasets
 

@@ -64,8 +64,8 @@ class Objective(Enum):
 
 
 _POSITIONED = (
-    "The student also reads positions, which are known for the nodes of the structure only: the test accuracy is with "
-    "them. `hgraph predict` and `serve` get rows alone and set their positions to 0."
+    "The student also gets positional features, which exist only for nodes of the structure. The test accuracy uses "
+    "them. `hgraph predict` and `serve` get rows without positions and set them to 0."
 )
 
 
@@ -88,10 +88,10 @@ def distill(
     teacher: Annotated[Teacher, typer.Option(help="Teacher network.")] = Teacher("hgnn"),
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the split, the weights and dropout.")] = 0,
     objective: Annotated[
-        Objective, typer.Option(help="Loss of the student; with nosmog it also reads positions in the structure.")
+        Objective, typer.Option(help="Loss of the student; with nosmog, the student also gets positional features.")
     ] = Objective.LIGHTHGNN,
-    variant: Annotated[Variant, typer.Option(help="Form of the loss of lighthgnn and lighthgnn+.")] = Variant.PAPER,
-    lam: Annotated[float, real(low=0, high=1, help="Weight of the true labels.")] = 0.0,
+    variant: Annotated[Variant, typer.Option(help="Variant of the lighthgnn(+) loss.")] = Variant.PAPER,
+    lam: Annotated[float, real(low=0, high=1, help="Weight of the true-label term in the loss.")] = 0.0,
     student: Annotated[
         Student, typer.Option(help="Kind of MLP; words is better on new nodes if features are word counts.")
     ] = Student.PUBLISHED,
@@ -105,7 +105,8 @@ def distill(
     select: Annotated[
         Select | None,
         typer.Option(
-            help="Validation score that selects the epoch; default: accuracy, mae for numbers, f1 for several labels."
+            help="Validation score that selects the epoch; default: accuracy for classes, mae for regression, "
+            "f1 for multi-label."
         ),
     ] = None,
     class_weight: Annotated[
@@ -129,10 +130,10 @@ def distill(
     second training of teacher and student). Writes report.md with plots, the weights of all three networks, and the
     student for `hgraph predict`. The same command resumes a stopped run.
 
-    For a run of `hgraph train` or `hgraph tune`, the trained network of the run is the teacher, on the data of the run.
+    If DATASET is a run of `hgraph train` or `hgraph tune`, its network is the teacher and its data is used.
 
     For a run of `hgraph train --model kgat`, or of another recommender, the student is a two-tower MLP that learns to
-    rank items as the model of the run does. It is written as ONNX; its recall and latency are printed.
+    reproduce the item ranking of the run's model. It is written as ONNX; its recall and latency are printed.
     """
     from hgraph.datasets import Inputs
     from hgraph.distill import compare, write_report
@@ -142,7 +143,7 @@ def distill(
 
     if is_run(dataset):
         common = {"dataset", "steps", "out", "overwrite", "device", "root", "as_json", "quiet"}
-        _reject_given(context, common, "the student of a recommender has no such setting")
+        _reject_given(context, common, "this option does not apply to the student of a recommender")
         distill_run(
             Path(dataset), steps=steps or STEPS, out=out, overwrite=overwrite, device=device, root=root,
             as_json=as_json, quiet=quiet,
@@ -201,7 +202,7 @@ def distill(
         headings: dict[str, Any] = {"names": names, "title": title, "config": config}
         more = [*([rows] if rows else []), *added(loaded, teacher_entry)]
         more += [_POSITIONED] if objective is Objective.NOSMOG else []
-        headings["notes"] = [*_about(loaded), *(f"{teacher_entry.title}: {note}" for note in more)]
+        headings["notes"] = [*_about(loaded), *(n if n == rows else f"{teacher_entry.title}: {n}" for n in more)]
         try:
             _export(networks["student"], folder / "student", data, temperature, on.task, more)
             Inputs.of(data).save(folder / "student")
@@ -232,7 +233,7 @@ def _metric_on_new_rows(
     from hgraph.distill import unseen_accuracies
 
     task, on = comparison.student.task, learned.on
-    name, seen = task.name_of(task.main), comparison.student.main
+    name, seen, teacher = task.name_of(task.main), comparison.student.main, ""
     if on.setting is Setting.PRODUCTION:
         found = comparison.student.unseen
         if options["positions"] is not None:
@@ -245,16 +246,16 @@ def _metric_on_new_rows(
         options |= {"split": split, "teacher_options": learned.options, "positions": positions_of(data, split, size)}
         pair = unseen_accuracies(made["teacher"], made["student"], data, **options)
         found = None if pair is None else pair[1]
-        teacher = "" if pair is None else f"; its teacher: {task.format(task.main, pair[0])}"
-        how = f"{UNSEEN:.0%} of the test nodes, left out of a second training{teacher}"
+        teacher = "" if pair is None else f", teacher {task.format(task.main, pair[0])}"
+        how = f"{UNSEEN:.0%} of the test nodes, after training both again without these nodes"
     if found is None:
         return ""
     what = (
         "whose features were in training" if on.setting is Setting.TRANSDUCTIVE else "in and outside training together"
     )
     value = task.format(task.main, found)
-    new = f"{name[:1].upper() + name[1:]} on new rows, as in `hgraph predict` and `serve`: {value} ({how})"
-    return f"{new}. The test {name} of {task.format(task.main, seen)} is for nodes {what}."
+    new = f"{name[:1].upper() + name[1:]} on unseen rows, as in `hgraph predict` and `serve`: student {value}{teacher}"
+    return f"{new}. Measured on {how}. The test {name} of {task.format(task.main, seen)} is for nodes {what}."
 
 
 def _without_positions(student: torch.nn.Module, on: Prepared, task: NodeTask) -> float | None:

@@ -43,7 +43,7 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
     encoder, names = data.meta.get("encoder"), data.meta.get("node_names")
     if encoder is None or names is None:
         hint = "Build the data set with `hgraph datasets build --nodes NODES`"
-        raise ArgumentError("run", "a network trained on named columns of named nodes", "a network without them", hint)
+        raise ArgumentError("run", "a run trained on a data set built with node ids and columns", "another run", hint)
     reading = reading or TableOptions()
     columns, encoder = reading.columns, encoder.read_with(decimal=reading.decimal, missing=reading.missing)
     features = {c.name for c in encoder.codings} - set(ROLES)
@@ -56,7 +56,7 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
     new_names = list(unique(table, key, "node"))
     known = set(map(str, names))
     if duplicates := [name for name in new_names if name in known]:
-        raise ArgumentError("rows", "ids that are not nodes of the run", f"{duplicates[0]!r}, which is one")
+        raise ArgumentError("rows", "ids of new nodes only", f"{duplicates[0]!r}, a node of the training data")
     missing = [c.name for c in encoder.codings if c.name not in table.columns]
     if missing:
         raise DataError(f"{nodes}: expected the columns {missing} of the network, got {list(table.columns)}")

@@ -23,7 +23,8 @@ def build(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """Compile the CPU kernels for this machine; all hgraph processes started later use them.
 
     Needs a C++ compiler with OpenMP ($CXX, g++ or clang++) and takes about 20 seconds, or no time if they are already
-    built. The library is written to $HGRAPH_CACHE, or to the platform's cache folder; delete it to undo the build.
+    built. The compiled kernels are written to $HGRAPH_CACHE, or to the platform's cache folder; delete them to undo the
+    build.
     """
     from hgraph.kernels import native as kernels
     from hgraph.ops.bindings import native

@@ -79,11 +79,12 @@ def predict(
 
     The student of a run of `hgraph distill` predicts the rows of a file of any length in bounded memory. Without rows,
     the trained network (for `hgraph distill`: the teacher) predicts the unlabeled nodes of its data set. With rows and
-    --hyperedges or --edges it predicts new nodes, which may be connected to known nodes.
+    --hyperedges or --edges, the trained network predicts new nodes, which may be connected to known nodes.
 
-    The output has the columns id (if there is one), label and probability, in the order of the rows; for a regression
-    prediction, and for several labels per node labels. A file given with --out appears only when it is complete.
-    Categories that were not in the training data are counted on stderr.
+    The output has one row per input row, in order (without rows: one per predicted node), with the columns id (if
+    present), label and probability. For regression, the column prediction replaces label and probability; with several
+    labels per node, the column labels does. A file given with --out appears only when it is complete. The number of
+    unknown categories is printed to stderr.
     """
     if describe:
         _describe(run, as_json)
@@ -163,11 +164,15 @@ def _default_id(names: Iterable[str], features: Iterable[str]) -> str | None:
 
 
 def _warn_unseen(predictor: Predictor) -> None:
+    from hgraph.distill.serving.predictor import MOST_UNSEEN
+
     for column, counts in predictor.unseen.items():
         words = ", ".join(f"{word!r} {n:,} times" for word, n in list(counts.items())[:5])
         more = f" and {len(counts) - 5:,} more" if len(counts) > 5 else ""
-        LOG.warning("column %r: %s not in the training data, encoded as no category: %s%s", column,
-                    "a category" if len(counts) == 1 else f"{len(counts):,} categories", words, more)  # fmt: skip
+        number = f"{len(counts):,}{' or more' if len(counts) >= MOST_UNSEEN else ''} categories"
+        what = predictor.encoder.describe_unknown(column)
+        LOG.warning("column %r: %s %s, encoded as no category: %s%s", column,
+                    "a category" if len(counts) == 1 else number, what, words, more)  # fmt: skip
 
 
 # ---------------------------------------------------------------------- the trained network

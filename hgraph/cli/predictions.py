@@ -98,7 +98,7 @@ def prediction_writer(
     delimiter = "\t" if suffix == ".tsv" else delimiter
     if out is not None and suffix in (".parquet", ".pq"):
         if as_json:
-            raise ArgumentError("out", "with --json, a file name that does not end in .parquet", str(out))
+            raise ArgumentError("out", "a name not ending in .parquet when --json is used", str(out))
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:

@@ -30,9 +30,9 @@ def recommend(
     user: Annotated[str | None, typer.Option(help="Name of the user, or number if users have no names.")] = None,
     k: Annotated[int, whole("-k", help="Number of items.")] = 10,
     explain: Annotated[bool, typer.Option("--explain", help="Print the paths from the user to each item.")] = False,
-    steps: Annotated[int, whole(high=5, help="Largest number of triples in a path.")] = 3,
+    steps: Annotated[int, whole(high=5, help="Maximum number of triples in a path.")] = 3,
     draw: Annotated[
-        Path | None, typer.Option(help="Draw the paths to the first item to this file (.png, .svg or .pdf).")
+        Path | None, typer.Option(help="File for a drawing of the paths to the first item (.png, .svg or .pdf).")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file for the items of all users, instead of --user.")] = None,
     root: RootOption = None,
@@ -55,7 +55,7 @@ def recommend(
         got = "neither" if user is None else "both"
         raise ArgumentError("user", "either --user NAME, or --out FILE for all users", got)
     if out is not None and (explain or draw is not None or as_json):
-        raise ArgumentError("out", "no --explain, --draw or --json together with --out", "both")
+        raise ArgumentError("out", "--out without --explain, --draw or --json", "both")
     if draw is not None:
         check_picture("draw", draw, run=run)
     model, data, config = load_run(run, root)

@@ -20,10 +20,8 @@ def reproduce(
         Path | None, typer.Option(help="Run folder; default runs/<recipe>. An existing run is resumed.")
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Data set or model of the recipe to run; repeatable.")] = None,
-    seeds: Annotated[
-        int | None, whole(high=10_000, help="Number of seeds, 0 .. SEEDS-1; default: that of the recipe.")
-    ] = None,
-    epochs: Annotated[int | None, whole(help="Epochs of each training; default: that of the recipe.")] = None,
+    seeds: Annotated[int | None, whole(high=10_000, help="Run seeds 0 to SEEDS-1; default: set by the recipe.")] = None,
+    epochs: Annotated[int | None, whole(help="Epochs of each training; default: set by the recipe.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:0.")] = "cpu",
     root: RootOption = None,
     as_json: JsonOption = False,

@@ -42,8 +42,9 @@ _PARTS = (".safetensors", ".json", ".jsonl", ".onnx", ".pt2", ".png", ".md")
 def check_folder(folder: Path, *, overwrite: bool = True) -> None:
     """Raise an error, before any work, if the folder is not writable or holds a finished run that must stay."""
     if (folder / REPORT).exists() and not overwrite:
-        hint = "Pass --overwrite to replace it, or choose another --out"
-        raise ArgumentError("out", "a folder without a finished run", str(folder), hint)
+        hint = "Pass --overwrite or another --out"
+        expected = "an empty folder or one of an unfinished run"
+        raise ArgumentError("out", expected, f"{folder}, which holds a finished run", hint)
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -44,7 +44,7 @@ class Program(Enum):
 
 
 ProgramOption = Annotated[
-    Program | None, typer.Option(help="Format of the student that predicts; default: the first that was exported.")
+    Program | None, typer.Option(help="Exported format to predict with; default: the first that was exported.")
 ]
 
 
@@ -56,7 +56,7 @@ def export(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Export the student of a run to other formats; each is run and compared with the student."""
+    """Export the student of a run to other formats; each exported program is run and checked against the student."""
     import torch
 
     from hgraph.distill import Predictor
@@ -94,8 +94,8 @@ def serve(
     name: Annotated[
         list[str] | None, typer.Option(help="Host name that clients may use, in addition to localhost; repeatable.")
     ] = None,
-    max_body: Annotated[int, whole(high=2**40, help="Largest size of a request in bytes.")] = 16 * 2**20,
-    max_connections: Annotated[int, whole(high=10**6, help="Largest number of open connections.")] = 100,
+    max_body: Annotated[int, whole(high=2**40, help="Maximum size of a request in bytes.")] = 16 * 2**20,
+    max_connections: Annotated[int, whole(high=10**6, help="Maximum number of open connections.")] = 100,
     request_timeout: Annotated[
         float, real(low=0.001, high=3600, help="Time limit in seconds for a request to arrive.")
     ] = 10.0,

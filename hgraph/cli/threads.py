@@ -43,7 +43,7 @@ ThreadsOption = Annotated[
         "--threads",
         parser=_parse,
         metavar="auto|COUNT",
-        help="CPU threads; auto (default) times a few steps with one and with all, and takes the faster.",
+        help="CPU threads; auto (default) times a few steps with one thread and with all threads, and uses the faster.",
     ),
 ]
 

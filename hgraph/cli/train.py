@@ -67,7 +67,7 @@ class Precision(Enum):
 
 # "width of models; ..." for the help text
 _WIDTHS = "; ".join(
-    f"{width} of {listed(tuple(n for n in (*CLASSIFIERS, *RECOMMENDERS) if find(n).width == width))}"
+    f"{width} for {listed(tuple(n for n in (*CLASSIFIERS, *RECOMMENDERS) if find(n).width == width))}"
     for width in dict.fromkeys(find(n).width for n in (*CLASSIFIERS, *RECOMMENDERS))
 )
 
@@ -87,8 +87,8 @@ def train(
     setting: Annotated[
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
     ] = Setting.TRANSDUCTIVE,
-    epochs: Annotated[int, whole(help="Largest number of epochs.")] = 200,
-    hidden: Annotated[int | None, setting("hidden", help=f"Hidden width; default {_WIDTHS}.")] = None,
+    epochs: Annotated[int, whole(help="Maximum number of epochs.")] = 200,
+    hidden: Annotated[int | None, setting("hidden", help=f"Hidden width; default: {_WIDTHS}.")] = None,
     dropout: Annotated[float, setting("dropout", help="Dropout probability.")] = 0.5,
     lr: Annotated[float, setting("lr", help="Adam's learning rate.")] = 0.01,
     weight_decay: Annotated[float, setting("weight_decay", help="Adam's L2 penalty.")] = 5e-4,
@@ -105,7 +105,7 @@ def train(
         Pretrained | None, typer.Option(help=f"Model whose trained embeddings {listed(STARTERS)} starts from.")
     ] = None,
     validate_users: Annotated[
-        int | None, whole(help="Number of users, sampled at random, that validate a recommender; default all.")
+        int | None, whole(help="Number of randomly sampled users to validate a recommender on; default: all.")
     ] = None,
     min_rating: Annotated[
         float | None, real(low=-1e12, high=1e12, help="Leave out pairs of interactions.csv with lower ratings.")
@@ -116,7 +116,8 @@ def train(
     select: Annotated[
         Select | None,
         typer.Option(
-            help="Validation score that selects the epoch; default: accuracy, mae for numbers, f1 for several labels."
+            help="Validation score that selects the epoch; default: accuracy for classes, mae for regression, "
+            "f1 for multi-label."
         ),
     ] = None,
     class_weight: Annotated[
@@ -145,7 +146,7 @@ def train(
 
     Trains on the default split, restores the state with the best validation score (--select), prints metrics on the
     test nodes, and writes a run folder with the weights, the metrics of every epoch, plots and report.md. The same
-    command resumes a stopped run. The labels of the nodes may be classes, numbers (regression) or several per node.
+    command resumes a stopped run. Labels of nodes may be classes, numbers (regression) or sets of labels (multi-label).
 
     A recommender needs interactions: a data set for recommendation, or a folder with interactions.csv (user,item) and,
     optionally, triples.csv (head,relation,tail).
@@ -172,7 +173,9 @@ def train(
                         ("min_rating", min_rating), ("split", split), ("column", column),
                         ("delimiter", delimiter), ("decimal", decimal)):  # fmt: skip
         if given is not None:
-            raise ArgumentError(name, f"no value, because {network_name.value} has no such setting", "a value")
+            raise ArgumentError(
+                name, f"no value, because this option does not apply to {network_name.value}", "a value"
+            )
     task: dict[str, Any] = {"select": value_of(select), "class_weight": value_of(class_weight)}
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
@@ -275,7 +278,7 @@ def _reject_other_options(
     is_default |= {"precision": precision is Precision.FLOAT32}
     is_default |= {"select": select is None, "class_weight": class_weight is None}
     for name in (name for name, default in is_default.items() if not default):
-        raise ArgumentError(name, f"no value, because {network.value} has no such setting here", "a value")
+        raise ArgumentError(name, f"no value, because this option does not apply to {network.value}", "a value")
 
 
 def _command(

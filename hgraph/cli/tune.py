@@ -54,14 +54,17 @@ def tune(
         ),
     ] = None,
     trials: Annotated[int, whole(help="Total number of trials, including those of a stopped search.")] = 30,
-    epochs: Annotated[int, whole(help="Largest number of epochs per trial.")] = 200,
+    epochs: Annotated[int, whole(help="Maximum number of epochs per trial.")] = 200,
     seed: Annotated[int, whole(low=0, high=2**32 - 1, help="Seed of the suggestions, the weights and dropout.")] = 0,
     setting: Annotated[
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
     ] = Setting.TRANSDUCTIVE,
     select: Annotated[
         Select | None,
-        typer.Option(help="Score of epochs and trials; default: accuracy, mae for numbers, f1 for several labels."),
+        typer.Option(
+            help="Validation score of epochs and trials; default: accuracy for classes, mae for regression, "
+            "f1 for multi-label."
+        ),
     ] = None,
     class_weight: Annotated[
         ClassWeight | None, typer.Option(help="balanced: rare classes weigh as much as frequent ones in the loss.")
@@ -79,8 +82,8 @@ def tune(
 
     Trials are compared by their validation score (--select), and poor trials are stopped early. The test nodes are used
     only once, at the end. The folder has the weights of the best trial, so `hgraph evaluate`, `hgraph predict` and
-    `hgraph distill` take it. The same command resumes a stopped search. Trials of a recommender are compared by the
-    recall of the validation items, and are not stopped early.
+    `hgraph distill` accept it as input. The same command resumes a stopped search. Trials of a recommender are compared
+    by the recall of the validation items, and are not stopped early.
     """
     from hgraph.files import write_atomically
     from hgraph.train.tune import tune as search
@@ -128,7 +131,7 @@ def _reject_other_options(model: str, setting: Setting, task: dict[str, Any]) ->
     """Reject options that do not apply to recommenders."""
     for name, value in {"setting": None if setting is Setting.TRANSDUCTIVE else setting, **task}.items():
         if value is not None:
-            raise ArgumentError(name, f"no value, because {model} has no such setting here", "a value")
+            raise ArgumentError(name, f"no value, because this option does not apply to {model}", "a value")
 
 
 def _command(about: dict[str, Any], settings: dict[str, Any]) -> str:

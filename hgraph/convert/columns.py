@@ -49,7 +49,7 @@ def columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     given = sum(len(record) for record in records)
     if len(names) * len(records) > max(_MOST_EMPTY, 100 * given):  # a small file must not create a huge table
         hint = "Put them into one attribute that holds an object"
-        raise ArgumentError("attributes", "few names used by many records", f"{len(names)} names", hint)
+        raise ArgumentError("attributes", "fewer distinct attribute names", f"{len(names)} names", hint)
     return {name: [record.get(name, ABSENT) for record in records] for name in names}
 
 

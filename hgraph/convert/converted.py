@@ -126,7 +126,7 @@ def prepare(source: Any, kind: type[S], other: str = "") -> tuple[S, Converted]:
     if not isinstance(c.structure, kind):
         got = type(c.structure).__name__
         hint = "Pass Converted(data.structure, x=data.x, y=data.y)" if got == "Data" else ""
-        raise ArgumentTypeError("source", f"a {kind.__name__} or a Converted of one", got, hint or other)
+        raise ArgumentTypeError("source", f"a {kind.__name__} or a Converted that holds one", got, hint or other)
     s = c.structure
     n, m, e = (s.num_nodes, 0, s.num_edges) if isinstance(s, Graph) else _sizes(s)
     node_ids = _checked_ids("node_ids", c.node_ids, n)

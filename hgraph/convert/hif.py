@@ -181,7 +181,7 @@ def _convert(document: Any, name: str, x: str | Sequence[str] | None, y: str | N
     network = document.get(_TYPE)
     meta = dict(document.get("metadata", {}))
     if _TYPE in meta:
-        raise DataError(f"{name}: metadata: expected no {_TYPE!r}, which belongs beside it, got one")
+        raise DataError(f"{name}: metadata: expected no {_TYPE!r}, which belongs at the top level, got it in metadata")
     if network is not None:
         meta[_TYPE] = network
     at = next((i for i, row in enumerate(rows) if "direction" in row), None)

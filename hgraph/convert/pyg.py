@@ -314,5 +314,7 @@ def _as_intended(keys: Any, kind: str, seen: Callable[[str], bool]) -> None:
     """PyG distinguishes attributes of nodes and edges by length and name; reject what it would confuse."""
     for key in keys:
         if not seen(key):
-            hint = "PyG uses names ('edge' in it) and lengths: rename, reshape or drop it"
-            raise ArgumentError(key, f"an attribute that PyG assigns to the {kind}", "another", hint)
+            hint = "PyG assigns attributes by length and by 'edge' in the name: rename, reshape or drop it"
+            raise ArgumentError(
+                key, f"an attribute that PyG assigns to the {kind}", "one that it assigns elsewhere", hint
+            )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hgraph.convert.words import parse_triples
 from hgraph.errors import ArgumentError, DataError
+from hgraph.files import valid_path
 from hgraph.structure.knowledge_graph import KnowledgeGraph
 from hgraph.structure.names import Names
 
@@ -372,7 +373,7 @@ def _integer(field: str, source: str, number: int) -> int:
 
 def _text(path: File) -> str:
     try:
-        content = Path(path).read_bytes()
+        content = valid_path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:

@@ -151,7 +151,7 @@ class LinkSplit:
         codes = [codes_of(part, graph) for part in (self.train, self.val, self.test)]
         everything = torch.cat(codes)
         if len(everything.unique()) != len(everything):
-            raise DataError("split: a link is repeated in train, val and test")
+            raise DataError("split: a link appears more than once in train, val and test")
         edges = codes_of(graph.edge_index, graph)
         if not torch.equal(everything.sort().values, codes_of(links_of_graph(graph), graph).sort().values):
             raise DataError("split: train, val and test together are not the links of the graph")
@@ -161,7 +161,7 @@ class LinkSplit:
         if bool(torch.isin(negatives, edges).any()):
             raise DataError("split: a negative is an edge of the graph")
         if len(negatives.unique()) != len(negatives):
-            raise DataError("split: a negative is repeated")
+            raise DataError("split: a negative appears more than once")
 
     def to(self, device: torch.device | str) -> LinkSplit:
         """The same split on another device."""
@@ -183,8 +183,8 @@ class HyperedgeSplit:
         train: [.] hyperedge ids of the whole hypergraph, like ``val`` and ``test``.
         val: validation hyperedges.
         test: test hyperedges.
-        val_negatives: sets of nodes that are not hyperedges; one for each validation hyperedge (if one was found) of
-            the same size with some members replaced.
+        val_negatives: sets of nodes that are not hyperedges: for each validation hyperedge, a set of the same size with
+            some members replaced; omitted if none was found.
         test_negatives: the same for the test.
 
     >>> hg = Hypergraph.from_lists([[0, 1], [2, 3], [1, 0], [4, 5], [0, 5]], num_nodes=6)
@@ -286,7 +286,7 @@ class HyperedgeSplit:
         hypergraph = _whole(whole, Hypergraph)
         ids = torch.cat([self.train, self.val, self.test])
         if len(ids.unique()) != len(ids):
-            raise DataError("split: a hyperedge is repeated in train, val and test")
+            raise DataError("split: a hyperedge appears more than once in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= hypergraph.num_hyperedges):
             raise DataError(f"split: ids must be in 0 .. {hypergraph.num_hyperedges - 1}")
         if not _only(hypergraph, self.train).equal(self.structure):

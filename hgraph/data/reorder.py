@@ -83,7 +83,7 @@ def reorder(structure: T, method: Literal["rcm", "degree", "cluster"] = "rcm") -
 
     Returns:
         `Reordered`: the ``result`` with the permutations; ``sort`` and ``unsort`` permute rows.
-        ``sort_edges`` of the result still takes values in the input order of the first ``from_coo``.
+        ``sort_edges`` of the result still expects values in the original input order of ``from_coo``.
 
     Raises:
         ArgumentError: an unknown method; ``Data`` with node numbers in its ``meta`` that cannot be renumbered.

@@ -43,8 +43,8 @@ class Split:
         val: validation nodes.
         test: test nodes.
         observed: None (transductive), or the ids [N'] of the nodes of ``structure``, in its order.
-        x: [N', F] features of the observed nodes if features are computed from the structure (degrees); else None,
-            for the rows of the `Data`.
+        x: [N', F] features of the observed nodes if features are computed from the structure (degrees); otherwise None:
+            the rows of ``data.x`` are used.
 
     >>> path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
     >>> Split(path, train=torch.tensor([0, 1]), val=torch.tensor([2]), test=torch.tensor([3]))
@@ -100,9 +100,13 @@ class Split:
         Labels below 0 are missing: such nodes are in no part.
 
         Raises:
-            ArgumentError: a class too small to leave a test node.
+            ArgumentError: a class too small to leave a test node, or labels that are fractions.
         """
         y, generator = class_labels(y), torch.Generator().manual_seed(seed)
+        if y.is_complex() or (y.is_floating_point() and bool((y[labeled(y)] % 1 != 0).any())):
+            got = f"{y.dtype}" if y.is_complex() else f"fractions such as {float(y[labeled(y) & (y % 1 != 0)][0]):g}"
+            hint = "Split.from_masks takes parts of nodes with numbers as targets"
+            raise ArgumentError("y", "class numbers", got, hint)
         empty = torch.empty(0, dtype=torch.long, device=y.device)
         parts: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([empty], [empty], [empty])
         for label in torch.unique(y[y >= 0]).tolist():
@@ -231,7 +235,7 @@ class Split:
                 raise DataError(f"split: {name} must be node ids [.], got {part.dtype} {list(part.shape)}")
         ids = torch.cat([self.train, self.val, self.test])
         if len(torch.unique(ids)) != len(ids):
-            raise DataError("split: a node is repeated in train, val and test")
+            raise DataError("split: a node appears more than once in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= data.num_targets):
             raise DataError(f"split: ids must be in 0 .. {data.num_targets - 1}")
         if self.observed is None:
@@ -285,7 +289,7 @@ class Parts:
         """
         ids = torch.cat([self.train, self.val, self.test])
         if len(torch.unique(ids)) != len(ids):
-            raise DataError("split: an example is repeated in train, val and test")
+            raise DataError("split: an example appears more than once in train, val and test")
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= length):
             raise DataError(f"split: examples must be in 0 .. {length - 1}")
 

@@ -1,4 +1,4 @@
-"""The plot of a distillation report: accuracy over latency."""
+"""The plot of a distillation report: accuracy vs. latency."""
 
 from __future__ import annotations
 

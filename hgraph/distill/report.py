@@ -138,7 +138,7 @@ def _markdown(
             row += [task.format(name, model.metrics[name]) for name in others]
     lines = [f"# {title}", "", *markdown(rows), ""]
     lines += [_sentence(comparison), "", f"![Validation {task.select} over epochs](learning_curve.png)", ""]
-    lines += [f"![Test {task.name_of(task.main)} over latency](accuracy_latency.png)", ""]
+    lines += [f"![Test {task.name_of(task.main)} vs. latency](accuracy_latency.png)", ""]
     if pictures:
         lines += ["## Predictions of the student", "", "On the test nodes, before calibration.", ""]
         lines += [text for name in pictures for text in (f"![{CAPTIONS[name]}]({name})", "")]
@@ -158,9 +158,8 @@ def _sentence(comparison: Comparison) -> str:
     one, every = student.speed_up(teacher, "one"), student.speed_up(teacher, "all")
     return (
         f"The student's test {student.task.name_of(student.task.main)} is {_versus(student, mlp)} that of the same "
-        f"network trained on labels only and {_versus(student, teacher)} that of its teacher. The student is at least "
-        f"{_times(one)} as fast for one node and at least {_times(every)} as fast for all nodes, in three of four "
-        "calls of each."
+        f"network trained on labels only and {_versus(student, teacher)} that of its teacher. By quartiles, the "
+        f"student is at least {_times(one)} as fast as the teacher for one node and {_times(every)} for all nodes."
     )
 
 
@@ -171,13 +170,13 @@ def _explanations(comparison: Comparison, names: dict[str, str], config: Mapping
     main = task.name_of(task.main)
     texts = [
         f"**Test {main}** is measured once, on the test nodes, with the weights of the best epoch on the validation "
-        f"nodes ({epochs}). Results of different seeds differ a little.",
+        f"nodes (best epochs: {epochs}). Results of different seeds differ a little.",
         "**MLP** and **student** are the same network. The MLP is trained on the training labels, the student on the "
-        f"teacher's {'probabilities' if task.has_classes else 'predictions'} of every observed node. Neither uses the "
-        "structure for predictions.",
+        f"teacher's {'probabilities' if task.has_classes else 'predictions'} for every node used in training. Neither "
+        "uses the structure for predictions.",
         *([_ECE] if comparison.student.ece is not None else []),
-        "**Latency** is the median wall-clock time of a forward pass after warm-up, with the quartiles, the models in "
-        f"turn, one thread, device `{device}`. Features, structure and its degree norms are in memory. "
+        "**Latency** is the median wall-clock time of a forward pass after warm-up, shown with quartiles; models are "
+        f"timed alternately on one thread, device `{device}`. Features, structure and its degree norms are in memory. "
         "**Speed-up** is the teacher's lower quartile divided by the model's upper quartile.",
         "**One node**: the student reads one row. The teacher needs a full forward pass, since its output depends on "
         "nodes up to two hops away and on their degrees, and no hidden state is cached between calls. Extracting "

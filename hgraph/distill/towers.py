@@ -41,7 +41,7 @@ def distill_recommender(
     .. math:: \frac{1}{B} \sum_{(u, i, j)} \mathrm{BCE}\big(\sigma(s_{ui} - s_{uj}), \sigma((t_{ui} - t_{uj}) / T)\big)
 
     This is the objective of `PairwiseRanking`; i is one of the ``near`` items that the teacher ranks highest for u, and
-    j is any item. Only the teacher's scores are used, no pairs of users and items.
+    j is any item. The recorded interactions are not used, only the teacher's scores.
 
     Args:
         teacher: a trained recommender.

@@ -31,7 +31,7 @@ def draw_knowledge_graph(
     largest: float | None = None,
     title: str | None = None,
 ) -> Axes:
-    """Nodes and triples; messages flow against the arrows. Weights are line widths, colors are relations.
+    """Nodes and triples; messages flow against the arrows. Line widths show weights; colors show relations.
 
     Args:
         kg: at most 1,500 nodes.

@@ -176,9 +176,9 @@ MODELS: tuple[ModelEntry, ...] = (
     _stack("hnhn", "HNHNConv", "hypergraph", "nodes -> hyperedges -> nodes, by powers of degrees"),
     _stack("unigcn", "UniGCNConv", "hypergraph", "nodes -> hyperedges -> nodes, by both degrees"),
     _stack("unigat", "UniGATConv", "hypergraph", "mean to hyperedges, attention back"),
-    _stack("unigin", "UniGINConv", "hypergraph", "mean to hyperedges, sum back, plus the node"),
-    _stack("unisage", "UniSAGEConv", "hypergraph", "mean to hyperedges, sum back, plus the node"),
-    _stack("hypersage", "HyperSAGEConv", "hypergraph", "generalized means in both steps, plus the node"),
+    _stack("unigin", "UniGINConv", "hypergraph", "mean to hyperedges, sum back, plus the node's own features"),
+    _stack("unisage", "UniSAGEConv", "hypergraph", "mean to hyperedges, sum back, plus the node's own features"),
+    _stack("hypersage", "HyperSAGEConv", "hypergraph", "generalized means in both steps, plus the node's own features"),
     _node(
         "hypergcn", "hypergraph.hypergcn:HyperGCN", "HyperGCN", "hypergraph",
         "GCN over a few edges per hyperedge", layers=("GCNConv",),
@@ -211,7 +211,7 @@ MODELS: tuple[ModelEntry, ...] = (
         "tf-hnn", "hypergraph.diffused:TFHNN", "TF-HNN", "hypergraph", "smoothing once, before an MLP", width=64,
     ),
     _node(
-        "legcn", "hypergraph.legcn:LEGCN", "LEGCN", "hypergraph", "between incidences of a node or hyperedge",
+        "legcn", "hypergraph.legcn:LEGCN", "LEGCN", "hypergraph", "between incidences that share a node or a hyperedge",
         width=64,
     ),
     _node(
@@ -226,10 +226,10 @@ MODELS: tuple[ModelEntry, ...] = (
         "gat", "node.gat:GAT", "GAT", "graph", "additive attention", layers=("GATConv",),
         widths={"hidden_channels": 8}, options={"num_heads": 8, "dropout": 0.5},
     ),
-    _node("mlp", "node.mlp:MLP", "MLP", "features", "none: the student", width=128, student=True),
+    _node("mlp", "node.mlp:MLP", "MLP", "features", "none; used as the student", width=128, student=True),
     _recommender(
         "kgat", "kgat:KGAT", "KGAT", _COLLABORATIVE,
-        "attention over typed triples, made by TransR embeddings", layers=("KGATConv",),
+        "attention over typed triples, with weights computed from TransR embeddings", layers=("KGATConv",),
         widths={"dim": 1, "relation_dim": 1, "layer_channels": (1, 2, 4)}, starts_from=("bprmf",), paper="01",
     ),
     _recommender("bprmf", "bprmf:BPRMF", "BPR-MF", _PAIRS, "none: one vector per user and item"),
@@ -253,7 +253,7 @@ MODELS: tuple[ModelEntry, ...] = (
         "triples around a user's items, weighted by the candidate",
     ),
     _recommender(
-        "twotower", "two_tower:TwoTower", "TwoTower", _ITEMS, "means of an item's attributes: the student",
+        "twotower", "two_tower:TwoTower", "TwoTower", _ITEMS, "means of an item's attributes; used as the student",
         widths={"dim": 2, "hidden_channels": 1, "out_channels": 1}, student=True,
     ),
     _node(
@@ -267,20 +267,21 @@ MODELS: tuple[ModelEntry, ...] = (
     ),
     _node(
         "rgcn", "node.rgcn:RGCN", "RGCN", "knowledge graph",
-        "one matrix per relation: whole, of bases, or of blocks", layers=("RGCNConv",),
+        "one matrix per relation: full, basis decomposition, or block-diagonal", layers=("RGCNConv",),
     ),
-    _triples("transe", "TransE", "none: h + r near t"),
-    _triples("transr", "TransR", "none: TransE in the space of the relation", widths={"dim": 1, "relation_dim": 1}),
-    _triples("distmult", "DistMult", "none: a product of h, r and t"),
-    _triples("complex", "ComplEx", "none: a product of complex h, r and t"),
-    _triples("rotate", "RotatE", "none: h rotated by r near t"),
+    _triples("transe", "TransE", "none; scores how close h + r is to t"),
+    _triples("transr", "TransR", "none; TransE in the space of the relation", widths={"dim": 1, "relation_dim": 1}),
+    _triples("distmult", "DistMult", "none; scores by a product of h, r and t"),
+    _triples("complex", "ComplEx", "none; scores by a product of complex h, r and t"),
+    _triples("rotate", "RotatE", "none; scores how close h rotated by r is to t"),
     ModelEntry(
         "vit", "hgraph.models.vision.vit:ViT", "ViT", "images", "image classification",
         "attention over patches; SoftHGNN may be its last layer", layers=("SoftHGNN", "SoftHGNNSeS"), paper="03",
     ),
     ModelEntry(
         "axialtransformer", "hgraph.models.vision.axial_transformer:AxialTransformer", "AxialTransformer", "images",
-        "image generation", "lines of a grid: images pixel by pixel", layers=("AxialAttention",), paper="09",
+        "image generation", "attention along rows and columns; generates images pixel by pixel",
+        layers=("AxialAttention",), paper="09",
     ),
     ModelEntry(
         "yolov13", "hgraph.models.vision.yolov13:YOLOv13", "YOLOv13", "images", "object detection",

@@ -15,6 +15,8 @@ __all__ = ["aux_losses"]
 def aux_losses(model: nn.Module) -> Tensor:
     r"""The sum of the auxiliary losses from the last forward of a model's layers.
 
+    Use it in a training loop: add the result to the loss of the task.
+
     .. math:: \sum_{m} \sum_{k} a_{mk}
 
     A layer with such losses (load balancing, reconstruction) sets ``self.aux = {"name": scalar tensor, ...}`` in its

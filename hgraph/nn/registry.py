@@ -85,10 +85,10 @@ LAYERS: tuple[LayerEntry, ...] = (
     _graph("gat:GATConv", "additive attention", peers=("PyG",)),
     _graph("han:HANConv", "attention along meta-paths, then over them", "graphs"),
     _graph("hgt:HGTConv", "attention over all triples, by types and relations", "knowledge graph"),
-    _graph("rgcn:RGCNConv", "one matrix per relation: whole, of bases, or of blocks", "knowledge graph"),
+    _graph("rgcn:RGCNConv", "one matrix per relation: full, basis decomposition, or block-diagonal", "knowledge graph"),
     LayerEntry(
         "hgraph.nn.recommend.kgat:KGATConv", "knowledge graph",
-        "attention over typed triples, made by TransR embeddings", paper="01",
+        "attention over typed triples, with weights computed from TransR embeddings", paper="01",
     ),
     _hypergraph("hgnn:HGNNConv", "nodes -> hyperedges -> nodes, symmetric", peers=("DHG",), paper="04"),
     _hypergraph("hgnnp:HGNNPConv", "nodes -> hyperedges -> nodes, means", peers=("DHG",), paper="04"),
@@ -97,9 +97,9 @@ LAYERS: tuple[LayerEntry, ...] = (
     _hypergraph("hnhn:HNHNConv", "nodes -> hyperedges -> nodes, by powers of degrees, ReLU at hyperedges"),
     _hypergraph("unigcn:UniGCNConv", "nodes -> hyperedges -> nodes, by both degrees"),
     _hypergraph("unigat:UniGATConv", "mean to hyperedges, attention back"),
-    _hypergraph("unigin:UniGINConv", "mean to hyperedges, sum back, plus the node"),
-    _hypergraph("unigin:UniSAGEConv", "mean to hyperedges, sum or mean back, plus the node"),
-    _hypergraph("hypersage:HyperSAGEConv", "generalized means in both steps, plus the node"),
+    _hypergraph("unigin:UniGINConv", "mean to hyperedges, sum back, plus the node's own features"),
+    _hypergraph("unigin:UniSAGEConv", "mean to hyperedges, sum or mean back, plus the node's own features"),
+    _hypergraph("hypersage:HyperSAGEConv", "generalized means in both steps, plus the node's own features"),
     _hypergraph("sheaf:SheafHypergraphConv", "a learned map per incidence"),
     _hypergraph("all_set:AllDeepSetsConv", "deep sets in both steps"),
     _hypergraph("all_set:AllSetTransformerConv", "attention pooling in both steps"),
@@ -119,12 +119,13 @@ LAYERS: tuple[LayerEntry, ...] = (
         "base:CrossAttention", "softmax over the tokens of a context", causal=True, cross=True, peers=("torch",)
     ),
     _attention(
-        "sqa:SparseQueryAttention", "fewer query heads than key heads", causal=True, cross=True, state=True, paper="39"
+        "sqa:SparseQueryAttention", "fewer query heads than standard multi-head attention",
+        causal=True, cross=True, state=True, paper="39",
     ),
     _attention(
         "power:PowerAttention", "a window, and distances that are powers of two", causal=True, state=True, paper="28"
     ),
-    _attention("axial:AxialAttention", "lines of a grid", causal=True, paper="09"),
+    _attention("axial:AxialAttention", "attention along one axis or all axes of a grid", causal=True, paper="09"),
     _attention(
         "moh.layer:MixtureOfHeadAttention", "heads chosen per token", causal=True, state=True, paper="19"
     ),

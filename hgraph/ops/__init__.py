@@ -1,4 +1,4 @@
-"""The verbs: message-passing operations over structures."""
+"""The operators: message passing over structures."""
 
 from hgraph.ops.attend import AttendResult, attend, attention_weights
 from hgraph.ops.attend_groups import attend_groups

@@ -58,6 +58,8 @@ def attend(
 ) -> AttendResult:
     r"""Softmax attention of every target over its own sources.
 
+    Use it when targets weight their sources by a score of both, as in GAT or a transformer.
+
     .. math:: s_e = c \cdot \mathrm{score}(q_t, k_s) + b_e, \qquad
               \mathrm{lse}_t = \log \sum_{e \to t} \exp s_e, \qquad
               y_t = \sum_{e: t \leftarrow s} \exp(s_e - \mathrm{lse}_t) \, v_s
@@ -68,7 +70,7 @@ def attend(
             tiles of tokens, with inner products only.
         q: [..., T, H, D] queries ([..., T, H] for ``Additive()``).
         k: [..., S, H_kv, D] keys ([..., S, H_kv] for ``Additive()``); H_kv divides H, and each key head serves
-            H / H_kv neighbouring query heads.
+            H / H_kv neighboring query heads.
         v: [..., S, H_kv, D_v] values.
         score: `Dot` (default) or `Additive`.
         bias: [E] or [E, H] added to the scores, row-sorted order ([..., T, S, H or 1] for a `SoftAdjacency`); -inf
@@ -77,10 +79,10 @@ def attend(
         dropout: probability with which an attention weight is dropped; the others are scaled by 1 / (1 - p). Always
             applied when above 0: pass 0 in evaluation.
         generator: the random numbers of the dropout.
-        head_mask: boolean [..., T or 1, H]; False where a head gives a target no output. Over tiles, on a CPU
-            and without bias and dropout, such rows cost nothing where rows are long.
-        mask: boolean [..., S], True at real sources. Padding (False) gets no attention whatever it holds, NaN too, and
-            no gradient; a target without real sources is one without edges.
+        head_mask: boolean [..., T or 1, H]; False where a head gives a target no output. On tiled graphs on a CPU,
+            without bias or dropout, long rows skip masked heads entirely.
+        mask: boolean [..., S], True at real sources. Padding (False) gets no attention and no gradient, even if it
+            contains NaN. A target whose sources are all padding is treated as a target without edges.
 
     Returns:
         `AttendResult` ``(out [..., T, H, D_v], lse [..., T, H])``, differentiable in q, k, v, bias and a, through
@@ -208,6 +210,8 @@ def attention_weights(
 ) -> Tensor:
     r"""The attention weights :math:`\alpha_e = \exp(s_e - \mathrm{lse}_t)` that `attend` used but did not return.
 
+    Use it to inspect the weights of an attention that was computed with `attend`.
+
     Args:
         adj: as given to `attend`, like q, k, score, bias and scale; without batch dimensions.
         q: [T, H, D] or [T, H].
@@ -229,7 +233,7 @@ def attention_weights(
     score = Dot() if score is None else score
     check_scores(adj, q, k, score)
     if _batch(q, score):
-        raise ArgumentError("q", "no batch dimensions", f"shape {list(q.shape)}", "Call once an example")
+        raise ArgumentError("q", "no batch dimensions", f"shape {list(q.shape)}", "Call it once per example")
     _check_bias(adj, bias, _heads(q, score))
     checks.floating("lse", lse, adj.device)
     checks.shape("lse", lse, [adj.num_targets, _heads(q, score)])

@@ -32,13 +32,16 @@ def attend_groups(
 ) -> AttendResult:
     r"""Softmax over groups by their handles, times the softmax within each group over its members.
 
+    Use it when queries choose groups of tokens by one key per group, as in landmark attention.
+
     .. math:: a_{tc} = s \, q_t \cdot h_c, \qquad \mathrm{lse}_t = \log \sum_{c \in \mathcal N(t)} \exp a_{tc}, \qquad
               y_t = \sum_{c \in \mathcal N(t)} \exp(a_{tc} - \mathrm{lse}_t)
               \sum_{p} \operatorname{softmax}_p(s \, q_t \cdot k_{cp}) \, v_{cp}
 
     A group is a hyperedge of tokens with a key of its own, the handle: `merge` with `attend` over other tokens makes
     handles and tokens compete in one softmax. The message of a group depends on the query; nothing is pooled.
-    Were :math:`a_{tc}` the log of the sum of the group's exponentiated scores, this would be attention to all members.
+    If :math:`a_{tc}` were the logsumexp of the group's scores, the result would equal ordinary attention over all
+    members.
 
     Args:
         graph: R rows of Q queries each, and the G groups that the queries of a row attend to.

@@ -24,6 +24,8 @@ __all__ = ["Additive", "Dot", "Score", "edge_score", "edge_softmax"]
 class Dot:
     r"""Score by inner product, :math:`s_e = \langle q_t, k_s \rangle` per head.
 
+    Use it for dot-product attention, as in a transformer.
+
     >>> adj = Adjacency.from_coo(target=[0, 0], source=[0, 1], num_targets=1, num_sources=2)
     >>> k = torch.tensor([[[1.0, 2.0]], [[3.0, 4.0]]])
     >>> edge_score(adj, torch.ones(1, 1, 2), k, score=Dot()).flatten().tolist()
@@ -34,6 +36,8 @@ class Dot:
 @dataclass(frozen=True, eq=False)
 class Additive:
     r"""Score by a LeakyReLU of a sum.
+
+    Use it for additive attention, as in GAT.
 
     Without ``a``: :math:`s_e = \mathrm{LeakyReLU}(q_t + k_s)`, q and k [..., H] (GAT, Velickovic et al. 2018, eq. 3).
     With ``a`` [H, D]: :math:`s_e = a \cdot \mathrm{LeakyReLU}(q_t + k_s)`, q and k [..., H, D]
@@ -58,6 +62,8 @@ Score = Dot | Additive
 
 def edge_score(adj: Adjacency | SoftAdjacency, q: Tensor, k: Tensor, *, score: Score | None = None) -> Tensor:
     r"""Scores of each edge's target and source, one per head.
+
+    Use it when you need the scores themselves; `attend` computes scores, softmax and sum in one pass.
 
     Args:
         adj: the edges; its weights are ignored.
@@ -99,6 +105,8 @@ def scores(adj: Rows, q: Tensor, k: Tensor, score: Score) -> Tensor:
 
 def edge_softmax(adj: Adjacency | SoftAdjacency, score: Tensor, *, group: Tensor | None = None) -> Tensor:
     r"""Softmax of edge scores over the edges of each target, or over given groups of edges.
+
+    Use it to normalize edge scores of your own.
 
     .. math:: \alpha_e = \exp(s_e) / \sum_{e' \sim e} \exp(s_{e'})
 

@@ -12,6 +12,8 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 def keep_freed_memory() -> bool:
     """Keep freed CPU memory in this process for reuse, until the process ends.
 
+    Use it at the start of a CPU program that repeatedly allocates large tensors, such as a training loop.
+
     By default the C library returns freed tensors of some MB to the system, and the next tensor costs a page fault per
     4
     KiB: for an output of 80 MB as much time as the sum that fills it. With reuse, consecutive forwards (or epochs)

@@ -13,6 +13,8 @@ __all__ = ["merge"]
 def merge(a: AttendResult, b: AttendResult) -> AttendResult:
     r"""Attention over the union of two disjoint edge sets, from the results over each.
 
+    Use it when the sources of a target are split over two structures but share one softmax.
+
     .. math:: \mathrm{lse} = \log(e^{\mathrm{lse}_a} + e^{\mathrm{lse}_b}), \qquad
               y = e^{\mathrm{lse}_a - \mathrm{lse}} y_a + e^{\mathrm{lse}_b - \mathrm{lse}} y_b
 

@@ -26,7 +26,9 @@ def propagate(
     weight: Tensor | None = None,
     reduce: Literal["sum", "mean", "max", "min"] = "sum",
 ) -> Tensor:
-    r"""Aggregate at every target the weighted messages of its sources.
+    r"""Aggregate the weighted messages of the sources at each target.
+
+    Use it to aggregate over any structure: it is the message-passing step of a layer whose edge weights are known.
 
     .. math:: y_t = \operatorname{reduce}_{e: t \leftarrow s} w_e x_s
 
@@ -39,8 +41,8 @@ def propagate(
             ``adj.normalize("row")`` with ``"sum"``); ``"max"`` and ``"min"`` split the gradient among ties.
 
     Returns:
-        [..., T, D] in x's dtype; 0 for a target without edges. Half precision accumulates in float32. The same inputs
-        give the same bits. Nothing of size E x D is stored.
+        [..., T, D] in x's dtype; 0 for a target without edges. Half precision accumulates in float32. Results are
+        bitwise reproducible for the same inputs. Nothing of size E x D is stored.
 
     Raises:
         ArgumentError: a wrong shape or device, an unknown reduction.

@@ -21,6 +21,8 @@ def sample_neighbors(
 ) -> tuple[Adjacency, Tensor]:
     """The structure of some targets with at most ``fanout`` edges each, sampled uniformly.
 
+    Use it for mini-batches on graphs whose full neighborhoods do not fit in memory.
+
     Each edge gets a random number that depends only on the seed and its position, and each target keeps the smallest:
     so a generator gives the same edges on every backend and number of threads, and a larger fanout only adds edges.
 

@@ -35,6 +35,8 @@ class ScanResult(NamedTuple):
 class Affine:
     r"""States :math:`h_t = a_t h_{t-1} + b_t`. Elements (a, b), b [..., T, D].
 
+    Use it for linear recurrences, such as state space models.
+
     Args:
         decay: ``"scalar"``, a [..., T]; ``"diagonal"``, a [..., T, D]; ``"matrix"``, a [..., T, D, D].
         log: a is given as its logarithm (not for matrices).
@@ -51,6 +53,8 @@ class Affine:
 @dataclass(frozen=True)
 class Memory:
     r"""Matrix states that are only read out: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`.
+
+    Use it for linear attention.
 
     Elements (q [..., T, D], k [..., T, D], v [..., T, V], log a), with log a = -inf for full decay; states are y
     [..., T, V], the final state is S [..., D, V]. This is linear attention, and with decays it covers state-space
@@ -71,6 +75,8 @@ class Memory:
 class SoftmaxState:
     r"""Softmax over all elements so far. Elements (s [..., T], v [..., T, D]); states are an `AttendResult`.
 
+    Use it for a running softmax average with one score per element.
+
     .. math:: y_t = \sum_{j \le t} \exp(s_j - \mathrm{lse}_t)\, v_j, \quad \mathrm{lse}_t = \log \sum_{j \le t} \exp s_j
 
     >>> v = torch.tensor([[1.0], [2.0], [3.0]])
@@ -82,6 +88,8 @@ class SoftmaxState:
 @dataclass(frozen=True)
 class Monoid:
     """Any other associative operation, run sequentially.
+
+    Use it when none of the other elements fits; it is slower, because it runs one element at a time.
 
     Args:
         combine: (earlier, later) -> combined, on tuples of tensors.
@@ -111,6 +119,8 @@ def scan(
     reverse: bool = False,
 ) -> ScanResult:
     r"""Combine each element of a sequence with all elements before it.
+
+    Use it for recurrences, linear attention and running softmax over sequences.
 
     .. math:: h_t = h_0 \circ e_1 \circ \dots \circ e_t
 

@@ -30,6 +30,8 @@ _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64, *_INTEG
 def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce: Reduction = "sum") -> Tensor:
     r"""Reduce all entries of equal index: :math:`y_i = \operatorname{reduce}_{j : \mathrm{index}_j = i} x_j`.
 
+    Use it when entries have group ids but no structure; for a structure, use `propagate`.
+
     Like torch_scatter's, with these intentional differences:
 
     - deterministic, and twice differentiable; ties of ``"max"`` and ``"min"`` split the gradient (torch_scatter gives
@@ -84,6 +86,8 @@ def scatter(src: Tensor, index: Tensor, dim: int = -1, *, dim_size: int, reduce:
 def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
     r"""Select entries by index, :math:`y_j = x_{\mathrm{index}_j}`; the gradient is a deterministic sum.
 
+    Use it to read rows by index when gradients must be deterministic.
+
     torch_scatter's ``gather_coo`` for an index [J], along any dimension and in any order.
 
     Args:
@@ -114,6 +118,8 @@ def gather(src: Tensor, index: Tensor, dim: int = -1) -> Tensor:
 
 def segment_reduce(src: Tensor, indptr: Tensor, *, reduce: Reduction = "sum") -> Tensor:
     r"""Reduce consecutive entries from ``indptr[i]`` to ``indptr[i + 1]``: torch_scatter's ``segment_csr``.
+
+    Use it when the entries of each group are contiguous.
 
     Along the first dimension, with one list of pointers that covers all entries; otherwise it differs from
     torch_scatter as `scatter` does.
@@ -203,7 +209,7 @@ def _in_range(index: Tensor, size: int) -> None:
 def _covers(indptr: Tensor, size: int) -> None:
     expected = f"numbers ascending from 0 to {size}"
     if len(indptr) == 0:
-        raise ArgumentError("indptr", expected, "an empty list", "[0] are the pointers of zero segments")
+        raise ArgumentError("indptr", expected, "an empty list", "Pass [0] for zero segments")
     if not _seen(indptr):
         return
     falls = bool((indptr.diff() < 0).any())

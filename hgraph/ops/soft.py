@@ -1,4 +1,4 @@
-"""The verbs over a `SoftAdjacency`: batched matrix products, and softmax in at least float32."""
+"""The operators over a `SoftAdjacency`: batched matrix products, and softmax in at least float32."""
 
 from __future__ import annotations
 

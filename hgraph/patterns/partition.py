@@ -151,10 +151,12 @@ class Partition:
         """
         covered = self.support()
         missing, more = support - covered, covered - support
-        for graph, word in ((missing, "is not covered"), (more, "is covered and should not be")):
+        expected = "every pair of the support exactly once"
+        for graph, fault in ((missing, "not covered"), (more, "covered but not in the support")):
             if graph.num_edges:
                 adj = graph.adjacency()
-                raise ArgumentError("partition", "the support", f"({int(adj.target[0])}, {int(adj.indices[0])}) {word}")
+                pair = f"({int(adj.target[0])}, {int(adj.indices[0])})"
+                raise ArgumentError("partition", expected, f"the pair {pair}, which is {fault}")
         if self.num_pairs != support.num_edges:
             raise ArgumentError("partition", f"{support.num_edges} pairs, each once", f"{self.num_pairs}")
 

@@ -53,8 +53,8 @@ def tree_topk(
 
     Row r may choose among the leaves :math:`0 .. n_r - 1`, which are cut into K nearly equal ranges. Then every range
     of more than one leaf is halved repeatedly, and the K best ranges are selected: 2 K scores per level, and
-    :math:`\lceil \log_2 \lceil n / K \rceil \rceil` levels. A range is scored by one of its leaves; leaves that a row
-    must not see are not scored.
+    :math:`\lceil \log_2 \lceil n / K \rceil \rceil` levels. A range is scored by one of its leaves. Scores of leaves
+    outside a row's range are ignored.
 
     Args:
         score: computes scores [..., R, C] of leaves [..., R, C], integers 0 .. size - 1; it is also called with entries

@@ -18,6 +18,8 @@ __all__ = ["Adjacency"]
 class Adjacency(EdgeList):
     r"""A sparse T x S structure: row ``t`` lists the sources whose messages target ``t`` receives.
 
+    Use it when sources and targets are different sets, or to pass a structure of your own to the operators.
+
     Edges are sorted by (target, source); per-edge tensors are in that order.
     The transpose is stored too, so a backward pass is also a row reduction: deterministic, no atomics.
     Build one with :meth:`from_coo` (checks everything) or :meth:`trusted` (checks nothing, never syncs).

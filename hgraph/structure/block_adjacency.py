@@ -26,6 +26,8 @@ _FAR = 4  # tile rows with more than this many times the median number of tiles 
 class BlockAdjacency(Structure):
     r"""Which tiles of ``block`` x ``block`` tokens are attended to: the index type of all attention over tokens.
 
+    Use it when the attended tiles are computed from content; build a `TokenGraph` when the pattern is known in advance.
+
     Targets and sources are cut into tiles; the last tiles may be smaller. Tile row ``row[r]`` visits the
     tiles ``index[b, h, r, :count[b, h, r]]`` of sources, ascending, each under a rule: ``FULL`` (-1), every pair;
     ``CAUSAL`` (-2), column <= row within the tile; m >= 0, the pairs whose bit is set in ``mask[m]``, a mask that

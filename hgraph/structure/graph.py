@@ -23,6 +23,8 @@ __all__ = ["Graph"]
 class Graph(Structure):
     """N nodes and the edges along which they send messages.
 
+    Use it when each relation joins two nodes: citations, contacts, bonds.
+
     Args:
         adj: the N x N `Adjacency`; row v lists the in-neighbors of node v.
 

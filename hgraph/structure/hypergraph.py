@@ -22,6 +22,8 @@ __all__ = ["Hypergraph"]
 class Hypergraph(IncidenceList):
     """N nodes, M hyperedges, and E incidences (node-hyperedge pairs).
 
+    Use it when a relation may join more than two nodes: authors of a paper, items of an order, members of a group.
+
     Messages go from nodes to hyperedges along ``v2e`` and back along ``e2v``.
 
     Args:

@@ -38,6 +38,8 @@ class Triple(NamedTuple):
 class KnowledgeGraph(TripleList):
     """N nodes and E triples ``(head, relation, tail)``; the head receives messages from the tail.
 
+    Use it when edges have types, as in (Dune, has author, Frank Herbert).
+
     A multigraph: triples with the same two nodes are parallel edges and are never merged. Edges are sorted by
     (head, tail, relation); per-edge tensors are in that order, as in `Adjacency`.
 

@@ -19,7 +19,9 @@ __all__ = ["SoftAdjacency", "SoftHypergraph"]
 class SoftAdjacency(Structure):
     """A dense T x S structure whose entries are differentiable weights, with leading batch dimensions.
 
-    The verbs treat it as an `Adjacency` in which every target receives from every source that the mask allows:
+    Use it when a network computes the edge weights and gradients must reach them. Memory is O(T S).
+
+    The operators treat it as an `Adjacency` in which every target receives from every source that the mask allows:
     ``propagate(soft, x)`` is the batched product ``weight @ x``.
 
     Args:
@@ -133,6 +135,8 @@ class SoftAdjacency(Structure):
 @dataclass(frozen=True, eq=False)
 class SoftHypergraph(Structure):
     r"""N nodes and M hyperedges where every node belongs to every hyperedge with some weight; may be batched.
+
+    Use it when a network learns which nodes belong to which hyperedge.
 
     Messages go nodes -> hyperedges along ``v2e`` and back along ``e2v``, as over a `Hypergraph`.
 

@@ -26,6 +26,8 @@ __all__ = ["TokenGraph"]
 class TokenGraph(TokenRuns):
     r"""The sources that each of T targets attends to; one graph for all heads and examples, or one for each.
 
+    Use it to describe which tokens attend to which: full, causal, windowed or any other attention pattern.
+
     An attention pattern is an edge set. Row t is stored as runs of consecutive sources, because patterns consist
     of them: a window over a million tokens is a million runs, and so is full attention. Set algebra
     (``a | b``, ``a & b``, ``a - b``), composition (``a @ b``) and receptive fields (:meth:`reach`) are exact and work

@@ -29,8 +29,8 @@ class Case:
         inputs: ``inputs(n, seed=0, dtype=torch.float64)`` returns the arguments of the module for about n nodes, a
             tuple of tensors, structures, lists of them, or None. Floating-point tensors have the dtype.
         without: clauses that do not apply, each with the reason; they are skipped with that reason.
-        shape: the expected shape of the first output, computed from the inputs. By default one row of any length per
-            row of the first input.
+        shape: the expected shape of the first output, computed from the inputs. By default, one output row (any width)
+            per row of the first input.
         batched: whether dimension 0 of all tensors counts examples. Otherwise batch dimensions are added in front of
             the floating-point tensors.
         scale: standard deviation of the random parameters of the checked module: biases that start at 0

@@ -100,7 +100,7 @@ def check_layer(case: Case) -> dict[str, str]:
 
 
 def check_decoder(case: Case) -> dict[str, str]:
-    """Check every clause of a causal layer with a decode state: decoding equals the whole causal forward.
+    """Check every clause of a causal layer with a decode state: step-by-step decoding equals one causal forward pass.
 
     Args:
         case: how to build the layer, its inputs and its state.

@@ -1,4 +1,4 @@
-"""Reference implementations of the verbs as loops in float64: slow but simple."""
+"""Reference implementations of the operators as loops in float64: slow but simple."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def fit(
         validate: a function from the output to a score, higher is better; with a `Data`, None is the accuracy on the
             validation nodes (for numbers the negative MAE, for several labels micro F1).
         split: the name of the split of a `Data`.
-        epochs: largest number of epochs, each one step.
+        epochs: maximum number of epochs, each one step.
         lr: Adam's learning rate.
         weight_decay: Adam's L2 penalty.
         patience: stop after this many epochs without a better score; None never stops early.

@@ -38,8 +38,8 @@ _INK, _FAINT = "#333333", "#E3E3E3"
 _MAX_DRAWN = 100  # nodes
 CAPTIONS = {
     "confusion_matrix.png": "Confusion matrix: true and predicted classes",
-    "reliability.png": "Reliability diagram: accuracy over confidence",
-    "predicted_over_true.png": "Predicted over true values",
+    "reliability.png": "Reliability diagram: accuracy vs. confidence",
+    "predicted_over_true.png": "Predicted vs. true values",
 }
 
 
@@ -130,7 +130,7 @@ def learning_curve(
 def reliability_diagram(
     logits: Tensor, y: Tensor, title: str, *, bins: int = 10, color: str = COLORS["teacher"]
 ) -> bytes:
-    """A PNG of accuracy over confidence in bins of equal width, with the number of predictions per bin.
+    """A PNG of accuracy vs. confidence in bins of equal width, with the number of predictions per bin.
 
     Args:
         logits: [N, C].

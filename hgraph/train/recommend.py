@@ -165,16 +165,16 @@ def explain(
 
     Use it when a recommendation needs a reason.
 
-    They show along which paths messages could reach the user, and with which attention weights. The score also
-    depends on the embeddings.
+    The paths show how messages could reach the user, and with which attention weights. The score also depends on the
+    embeddings.
 
     Args:
         structure: the weighted collaborative graph, from `structure_of`.
         user: the user's id.
         item: the item's id; its node is U + item.
         num_users: the number of users, U.
-        max_steps: largest number of triples in a path.
-        limit: largest number of paths.
+        max_steps: maximum number of triples in a path.
+        limit: maximum number of paths.
 
     Raises:
         ArgumentError: an id is out of range.

@@ -65,7 +65,7 @@ def fit_recommender(
     Args:
         model: any `Recommender`.
         data: the training data; the test part is not used.
-        epochs: largest number of epochs. A training that is continued with more epochs has one more evaluation, after
+        epochs: maximum number of epochs. A training that is continued with more epochs has one more evaluation, after
             its former last epoch.
         lr: the learning rate of both optimizers.
         batch: users per step.

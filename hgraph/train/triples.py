@@ -123,7 +123,7 @@ def fit_triples(
     Args:
         model: any `TripleModel`.
         split: the training data; the test part is not used.
-        epochs: largest number of epochs, each over all training triples in a new order.
+        epochs: maximum number of epochs, each over all training triples in a new order.
         lr: the learning rate.
         batch: triples per step.
         l2: L2 penalty on the embeddings of a batch; it is not Adam's weight decay.

@@ -419,7 +419,7 @@ def test_what_is_added_to_the_structure_is_named(tables, model, message):
 
 
 @pytest.mark.checked(
-    "new rows", "Every exported student comes with its accuracy on new rows, next to the transductive accuracy."
+    "new rows", "Every exported student comes with its accuracy on unseen rows, next to the transductive accuracy."
 )
 @pytest.mark.parametrize("setting", ["transductive", "production"])
 def test_the_accuracy_on_new_rows_is_reported_with_every_student(tables, setting):
@@ -427,7 +427,7 @@ def test_the_accuracy_on_new_rows_is_reported_with_every_student(tables, setting
     made = call("distill", "my-set", "--epochs", "5", "--quiet", "--out", "run", "--setting", setting)
     assert made.exit_code == 0, made.output
     new_rows = next(
-        line for line in made.stdout.splitlines() if line.startswith("Accuracy on new rows, as in `hgraph predict`")
+        line for line in made.stdout.splitlines() if line.startswith("Accuracy on unseen rows, as in `hgraph predict`")
     )
     assert new_rows in (tables / "run" / "report.md").read_text()
     assert new_rows in json.loads((tables / "run" / "student" / "student.json").read_text())["notes"]

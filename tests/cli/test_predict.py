@@ -150,7 +150,7 @@ def test_a_network_needs_links_of_new_nodes_and_an_mlp_does_not():
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["hyper", "nodes.csv", "--hyperedges", "books.csv"], "ids that are not nodes of the run"),
+        (["hyper", "nodes.csv", "--hyperedges", "books.csv"], "ids of new nodes only"),
         (["hyper", "new.csv", "--edges", "new-friends.csv"], "because the network uses hyperedges"),
         (["hyper", "--hyperedges", "books.csv"], "a file of the new nodes"),
         (["hyper", "books.csv", "--hyperedges", "books.csv", "--id", "node"], "node"),

@@ -124,7 +124,7 @@ def test_fetched_through_the_mirror_and_locked(name, tmp_path, monkeypatch):
         ("amazon-computers", {"adj_shape": np.zeros((2, 2))}, "amazon_electronics_computers.npz"),
         ("minesweeper", {"edges": np.array([[0, N]])}, "minesweeper.npz"),
         ("minesweeper", {"edges": np.array([0, 1])}, "minesweeper.npz"),
-        ("minesweeper", {"val_masks": lists()["train_masks"]}, "repeated in train, val and test"),
+        ("minesweeper", {"val_masks": lists()["train_masks"]}, "more than once in train, val and test"),
         ("minesweeper", {"val_masks": np.ones((9, N))}, r"expected masks of shape \[10, 40\]"),
         ("minesweeper", {"node_features": np.zeros((N, F + 1))}, "expected the sizes"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -285,3 +286,34 @@ def test_an_exported_student_normalizes_counts_like_loading(tmp_path):
     expected = student(shares)
     for rows in (counts, 7 * counts, shares):
         torch.testing.assert_close(predictor.logits(rows), expected, atol=1e-6, rtol=0)
+
+
+# ---------------------------------------------------------------------- categories without a feature
+
+
+def with_categories(folder, words):
+    tables = pytest.importorskip("hgraph.datasets.tables")
+    encoder = tables.Encoder.fit({"color": words}, {"color": "categorical"})
+    x = encoder.transform({"color": words[:4]})
+    export(nn.Linear(x.shape[1], 2), folder / "s", x, encoder=encoder)
+    return Predictor(folder / "s")
+
+
+def test_unknown_categories_are_counted_once_by_any_number_of_threads(tmp_path):
+    predictor = with_categories(tmp_path, ["red", "blue"] * 2)
+    rows = {"color": ["red", "gold", "jade", "gold"]}
+    x, unseen = predictor.encode(rows)
+    assert (x.shape, unseen, predictor.unseen) == ((4, 2), {"color": {"gold": 2, "jade": 1}}, {})
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: predictor.features(rows), range(200)))
+    assert predictor.unseen == {"color": {"gold": 400, "jade": 200}}
+
+
+@pytest.mark.parametrize(("number", "said"), [(10, False), (1001, True)])
+def test_a_rare_category_of_training_is_not_called_unseen(number, said, tmp_path):
+    words = [f"c{i}" for i in range(number)] + [f"c{i}" for i in range(number - 1)]  # the last of them is the rarest
+    predictor = with_categories(tmp_path, words)
+    rare = predictor.encode({"color": [f"c{number - 1}"]})[1]
+    assert rare == ({"color": {f"c{number - 1}": 1}} if said else {})
+    sentence = predictor.encoder.describe_unknown("color")
+    assert ("or not among its 1,000 most frequent categories" in sentence) == said

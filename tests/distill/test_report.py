@@ -199,7 +199,7 @@ def test_speed_ups_are_limited_by_the_quartiles():
     assert rows[3][-2:] == ["20x", "7.3x"]  # not 100x and 10x, nor 1000x
     assert rows[3][3] == "1.00 ms (0.500 .. 4.00) !"
     assert rows[3][4] == "10.0 ms (9.00 .. 11.0)"
-    assert "at least 20x as fast for one node and at least 7.3x" in report._sentence(found)
+    assert "at least 20x as fast as the teacher for one node and 7.3x" in report._sentence(found)
     assert any("the machine was busy during the timing" in text for text in report._explanations(found, NAMES, {}))
 
 

@@ -99,11 +99,42 @@ def test_the_bound_can_be_raised_and_must_be_a_number(monkeypatch):
         memory.check_memory("x", 10**14, "much")
 
 
-def test_the_smallest_of_all_bounds_counts(monkeypatch, tmp_path):
-    monkeypatch.delenv("HGRAPH_MAX_BYTES")
-    (tmp_path / "max").write_text("1000\n", encoding="ascii")
-    (tmp_path / "current").write_text("400\n", encoding="ascii")
-    monkeypatch.setattr(memory, "_GROUPS", ((str(tmp_path / "max"), str(tmp_path / "current")),))
+VERSIONS = {
+    "version 2": ("0::/{}\n", "", ("memory.max", "memory.current"), "inactive_file 100\nactive_file 50\nanon 250\n"),
+    "version 1": ("4:cpu,memory:/{}\n0::/\n", "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+                  "cache 7\ntotal_inactive_file 100\ntotal_active_file 50\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_smallest_of_all_bounds_counts(version, monkeypatch, tmp_path):
+    own, folder, names, stat = VERSIONS[version]
+    monkeypatch.delenv("HGRAPH_MAX_BYTES", raising=False)
+    monkeypatch.setattr(memory, "_MOUNTS", str(tmp_path / "mounts"))
+    monkeypatch.setattr(memory, "_OWN_GROUPS", str(tmp_path / "own"))
+    system = memory._system()
+    root = tmp_path / "mounts" / folder
+    inner = root / "a" / "b"
+    inner.mkdir(parents=True)
+
+    def group(place, limit, used):
+        for name, value in zip(names, (limit, used), strict=True):
+            (place / name).write_text(f"{value}\n", encoding="ascii")
+
+    group(root, 1000, 400)  # /proc/self/cgroup is missing: the root of a container
     assert memory.available_bytes() == 600
-    (tmp_path / "max").write_text("max\n", encoding="ascii")
-    assert memory.available_bytes() == memory._system()
+    (root / "memory.stat").write_text(stat, encoding="ascii")  # the page cache is free
+    assert memory.available_bytes() == 750
+    (tmp_path / "own").write_text(own.format("a/b"), encoding="ascii")
+    group(inner, 700, 300)  # the own group, below the root
+    assert memory.available_bytes() == 400
+    group(inner.parent, 500, 300)  # one between them
+    assert memory.available_bytes() == 200
+    group(inner, "max", 300)
+    group(inner.parent, 100, 300)
+    assert memory.available_bytes() == 0
+    for damaged in ("", "nonsense\n", "0::/../../etc\n", "\0:::"):
+        (tmp_path / "own").write_text(damaged, encoding="ascii")
+        assert memory.available_bytes() == 750
+    group(root, "max", 400)
+    assert memory.available_bytes() == system or system is None or memory.available_bytes() > 2**20

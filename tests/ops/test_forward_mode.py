@@ -15,7 +15,7 @@ from hgraph import Additive, Adjacency, Affine, Memory, attend, edge_score, edge
 from hgraph.testing import random_adjacency
 
 ADJ = random_adjacency(5, 4, 12, seed=3)
-REFUSED = r"the verbs' tensors: expected no tangents.*autograd.functional.jvp"
+REFUSED = r"operator inputs: expected tensors without forward-mode tangents.*autograd.functional.jvp"
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:

@@ -68,7 +68,7 @@ def hyperedge_reliability(lesson: Lesson, noise: float = 1.0) -> Tensor:
 
 @dataclass(frozen=True)
 class HighOrder(Term):
-    r"""Divergence between the mean probabilities of hyperedges, which are sampled by their reliability.
+    r"""Divergence between teacher and student mean probabilities per hyperedge, sampled by reliability.
 
     .. math:: \frac{1}{|K|} \sum_{e \in K} \mathrm{KL}(t_e \,\|\, s_e), \quad
               t_e = \frac{1}{d_e} \sum_{v \in e} t_v, \; s_e = \frac{1}{d_e} \sum_{v \in e} s_v, \;

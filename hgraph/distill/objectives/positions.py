@@ -15,9 +15,9 @@ __all__ = ["WithPositions", "extend_positions", "position_features"]
 
 
 def position_features(structure: Graph | Hypergraph, dim: int = 64, *, num_steps: int = 4, seed: int = 0) -> Tensor:
-    r"""Vectors that are close for nodes that random walks join: random vectors, averaged over neighbors step by step.
+    r"""Vectors that are similar for nodes connected by short random walks: random vectors, averaged over neighbors.
 
-    Use it to tell a network without structure where a node is, see `distill` and its ``positions``.
+    Use it to give a network without structure the positions of nodes, see `distill` and its ``positions``.
 
     .. math:: P = \mathrm{unit}\Big(\sum_{k=1}^{K} \mathrm{unit}(S^k R)\Big), \qquad
               S = D^{-1} A \text{ or } D_v^{-1} H W D_e^{-1} H^\top
@@ -39,7 +39,7 @@ def position_features(structure: Graph | Hypergraph, dim: int = 64, *, num_steps
         ArgumentError: fewer than one coordinate or step.
 
     Source: Chen et al., "Fast and Accurate Network Embeddings via Very Sparse Random Projection", CIKM 2019; NOSMOG
-    (Tian et al., ICLR 2023) takes DeepWalk instead.
+    (Tian et al., ICLR 2023) uses DeepWalk instead.
 
     >>> two = Hypergraph.from_lists([[0, 1], [2, 3]], num_nodes=5)
     >>> p = position_features(two, 8)

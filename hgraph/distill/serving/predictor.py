@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +24,7 @@ from hgraph.train import NodeTask, task_from
 __all__ = ["Answer", "Predictor", "delimiter_of"]
 
 _PARQUET = (".parquet", ".pq")
-_MOST_UNSEEN = 1000  # maximum number of counted categories per column
+MOST_UNSEEN = 1000  # maximum number of counted categories per column
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,10 @@ class Answer:
 
 
 class Predictor:
-    """An exported student for predictions; ``unseen`` counts categories that were not in its training data, by column.
+    """An exported student for predictions; ``unseen`` counts categories that its encoder does not know, by column.
+
+    An encoder knows the 1,000 most frequent categories of the training data; ``unseen`` counts at most 1,000 different
+    ones per column.
 
     Args:
         folder: a folder written by `export`.
@@ -82,6 +86,7 @@ class Predictor:
         path = self.folder / card.programs[self.program]
         self._run: Callable[[Tensor], Tensor] = Layers(path) if self.program == "layers" else Onnx(path)
         self.unseen: dict[str, dict[str, int]] = {}
+        self._lock = threading.Lock()
         self.encoder: Any = None
         self._named: dict[str, str] = {}
         self._decimal: str | None = None
@@ -198,17 +203,30 @@ class Predictor:
     def features(self, columns: Mapping[str, Sequence[Any]]) -> Tensor:
         """Features [R, F] from raw columns; without an encoder, the columns are the features, and cells are numbers.
 
+        Adds the categories that the encoder does not know to ``unseen``; several threads may call it at once.
+
         Raises:
             DataError: a column is missing, or a cell does not fit its column.
+        """
+        x, unseen = self.encode(columns)
+        with self._lock:
+            for name, counts in unseen.items():
+                _add(self.unseen.setdefault(name, {}), counts)
+        return x
+
+    def encode(self, columns: Mapping[str, Sequence[Any]]) -> tuple[Tensor, dict[str, dict[str, int]]]:
+        """Features as `features` returns them, and the counts of unknown categories of these rows, by column.
+
+        Use it in a server, where counts belong to a request.
+
+        Raises:
+            DataError: as `features`.
         """
         if self.encoder is not None:
             from hgraph.datasets import read_table
 
             table = read_table(columns, name="rows")
-            x = self.encoder.transform(table)
-            for name, counts in self.encoder.unseen(table).items():
-                _add(self.unseen.setdefault(name, {}), counts)
-            return x
+            return self.encoder.transform(table), self.encoder.unseen(table)
         for name in self.columns:
             if name not in columns:
                 raise DataError(f"rows: expected a column {name!r}, got {list(columns)[:20]}")
@@ -221,7 +239,7 @@ class Predictor:
             row, column = (~x.isfinite()).nonzero()[0].tolist()
             got = columns[self.columns[column]][row]
             raise DataError(f"row {row}: column {self.columns[column]!r}: expected a finite number, got {got!r}")
-        return x
+        return x, {}
 
     def _number(self, cell: Any) -> float:
         if self._decimal == "," and isinstance(cell, str):
@@ -311,7 +329,7 @@ def delimiter_of(path: str | os.PathLike[str]) -> str:
 
 def _add(counted: dict[str, int], counts: Mapping[str, int]) -> None:
     for word, count in counts.items():
-        if word in counted or len(counted) < _MOST_UNSEEN:
+        if word in counted or len(counted) < MOST_UNSEEN:
             counted[word] = counted.get(word, 0) + count
 
 

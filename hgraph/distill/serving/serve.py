@@ -59,10 +59,10 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
         try:
             row_list, proba = _rows(body)
             rows = _columns(row_list, columns)
-            predicted = predictor.predictions(predictor.features(rows))
+            x, unseen = predictor.encode(rows)
+            predicted = predictor.predictions(x)
         except DataError as error:
             raise HTTPException(422, str(error)) from None
-        unseen = predictor.encoder.unseen(rows) if predictor.encoder is not None else {}
         extra = {"unseen": unseen} if unseen else {}
         return {"answers": predictor.task.answers(predicted, predictor.classes, proba=proba), **extra}
 

@@ -11,6 +11,8 @@ __all__ = ["HGNN"]
 class HGNN(Stack):
     r"""`HGNNConv` layers (two by default) with ReLU and dropout between them.
 
+    Use it as the first baseline for node labels on a hypergraph.
+
     .. math:: Z = L \, (\mathrm{ReLU}(L (X \Theta_1 + b_1)) \, \Theta_2 + b_2),
               \qquad L = D_v^{-1/2} H W D_e^{-1} H^\top D_v^{-1/2}
 

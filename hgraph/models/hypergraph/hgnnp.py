@@ -11,6 +11,8 @@ __all__ = ["HGNNP"]
 class HGNNP(Stack):
     r"""`HGNNPConv` layers (two by default) with ReLU and dropout between them.
 
+    Use it for node labels on a hypergraph, as a baseline or a teacher of `hgraph.distill`.
+
     .. math:: Z = L \, (\mathrm{ReLU}(L (X \Theta_1 + b_1)) \, \Theta_2 + b_2),
               \qquad L = D_v^{-1} H W D_e^{-1} H^\top
 

@@ -17,7 +17,7 @@ __all__ = ["PhenomNN"]
 class PhenomNN(nn.Module):
     r"""A linear map, T descent steps on an energy over clique and star expansion, and a linear map.
 
-    Use it where many steps should neither smooth all differences away nor need parameters: the steps have none, or
+    Use it when you need many propagation steps without oversmoothing and with few parameters: the steps have none, or
     two small matrices.
 
     .. math:: Y \leftarrow (1 - a)\, Y + a\, Q^{-1} \big(\lambda_0 S_C(Y) + \lambda_1 S_S(Y) + Y^0\big), \qquad

@@ -14,6 +14,8 @@ __all__ = ["GAT"]
 class GAT(nn.Module):
     r"""Two `GATConv` layers with ELU between them; the second has one head.
 
+    Use it for node labels on a graph in which some neighbors matter more than others.
+
     .. math:: Z = \mathrm{GAT}_1(\mathrm{ELU}(\mathrm{GAT}_H(X)))
 
     Args:

@@ -11,6 +11,8 @@ __all__ = ["GCN"]
 class GCN(Stack):
     r"""`GCNConv` layers (two by default) with ReLU and dropout between them.
 
+    Use it as the first baseline for node labels on a graph.
+
     .. math:: Z = L \, \mathrm{ReLU}(L X \Theta_1 + b_1) \, \Theta_2 + b_2,
               \qquad L = \hat D^{-1/2} \hat A \hat D^{-1/2}
 

@@ -16,6 +16,8 @@ __all__ = ["HAN"]
 class HAN(nn.Module):
     r"""Attention along each meta-path and over the meta-paths, `HANConv`, and a linear classifier.
 
+    Use it for labels of nodes that are connected by several meta-paths.
+
     .. math:: Z = \mathrm{HAN}_H(X; G_1, \ldots, G_P)\, W + b
 
     Args:

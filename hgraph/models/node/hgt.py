@@ -19,6 +19,8 @@ __all__ = ["HGT"]
 class HGT(nn.Module):
     r"""A linear map per node type, `HGTConv` layers, and a linear classifier.
 
+    Use it for node labels on graphs with several node and edge types.
+
     .. math:: X_0 = \mathrm{GELU}(W_\tau X + b_\tau), \qquad X_l = \mathrm{HGT}_l(X_{l-1}), \qquad Z = X_L W + b
 
     with :math:`\tau` the type of each node.

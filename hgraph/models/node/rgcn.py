@@ -13,6 +13,8 @@ __all__ = ["RGCN"]
 class RGCN(nn.Module):
     r"""Two `RGCNConv` layers with ReLU between them.
 
+    Use it for node labels on graphs with several edge types.
+
     .. math:: Z = \mathrm{RGCN}_2(\mathrm{ReLU}(\mathrm{RGCN}_1(X)))
 
     Args:

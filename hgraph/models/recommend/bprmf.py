@@ -13,6 +13,8 @@ __all__ = ["BPRMF"]
 class BPRMF(Recommender):
     r"""A vector for each user and item; the loss is `pair_loss`.
 
+    Use it as the first baseline of a recommender, and to initialize `KGAT`.
+
     .. math:: y_{ui} = e_u \cdot e_i
 
     Args:

@@ -16,6 +16,8 @@ __all__ = ["CFKG"]
 class CFKG(Recommender):
     r"""TransE over the collaborative graph, where interactions are triples too.
 
+    Use it as a baseline that treats recommendation as completion of triples.
+
     .. math:: y_{ui} = -\lVert e_u + e_{r_0} - e_i \rVert_2^2, \qquad
               L = \frac1B \sum \mathrm{softplus}(g(h, r, t) - g(h, r, t')), \quad
               g(h, r, t) = \lVert e_h + e_r - e_t \rVert_2^2

@@ -16,6 +16,8 @@ __all__ = ["CKE"]
 class CKE(Recommender):
     r"""Matrix factorization where an item is its own vector plus its TransR vector from the triples.
 
+    Use it when items have triples and a model without message passing is preferred.
+
     .. math:: y_{ui} = e_u \cdot (e_i + \epsilon_i)
 
     Texts and images, the other parts of the paper, are omitted, as in KGAT's comparison. As in its code,

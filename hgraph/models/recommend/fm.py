@@ -16,6 +16,8 @@ __all__ = ["FM", "item_features"]
 class FM(Recommender):
     r"""Pairwise interactions of feature vectors; features are the user, the item and the tails of the item's triples.
 
+    Use it when items have attributes, as a baseline without message passing.
+
     .. math:: y_{ui} = \sum_{f \in F} w_f + \sum_{f < g \in F} v_f \cdot v_g, \qquad F = \{u, i\} \cup \mathcal N_i
 
     Terms that are the same for all items of a user are omitted, because they do not change the ranking. The rest is

@@ -15,6 +15,8 @@ __all__ = ["GCMC"]
 class GCMC(Recommender):
     r"""One convolution with a matrix per edge type, a dense layer, and a bilinear score of pairs.
 
+    Use it as a baseline with one convolution over users, items and entities.
+
     .. math:: h_i = \mathrm{ReLU}\Bigl(\sum_r \sum_{(i, r, j)} \frac{1}{\sqrt{|\mathcal N_i| |\mathcal N_j|}} W_r e_j
               \Bigr), \qquad z_i = \mathrm{ReLU}(W h_i), \qquad y_{ui} = z_u^T Q z_i
 

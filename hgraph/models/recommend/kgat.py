@@ -20,13 +20,14 @@ __all__ = ["KGAT"]
 class KGAT(Recommender):
     r"""Propagation over the collaborative knowledge graph, weighted by attention from TransR embeddings.
 
+    Use it when items have triples and recommendations should come with paths as reasons.
+
     .. math:: X_{l+1} = \mathrm{dropout}(\mathrm{KGATConv}(X_l; \alpha)), \qquad
               Z = [X_0 \Vert \bar X_1 \Vert \dots \Vert \bar X_L], \qquad y_{ui} = z_u \cdot z_i
 
     where rows of :math:`\bar X_l` are scaled to length one for Z, but not as input of the next layer. The weights
     :math:`\alpha` belong to the structure and have no gradient: `refresh` recomputes them after each epoch.
-        `triple_loss`
-    trains the same embeddings on triples.
+    `triple_loss` trains the same embeddings on triples.
 
     Args:
         num_users: U.

@@ -23,6 +23,8 @@ _AT_ONCE = 2**14  # pairs of users and items per chunk
 class KGCN(Recommender):
     r"""An item aggregates the entities around it, weighted by the user's affinity to the relations between them.
 
+    Use it when users differ in which relations of an item they care about.
+
     .. math:: \alpha^u_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} u \cdot e_{r'}, \qquad
               x^u_h \leftarrow \sigma\Bigl(W_l \bigl(x^u_h + \sum_{(h, r, t)} \alpha^u_{hrt}\, x^u_t\bigr) + b_l\Bigr),
               \qquad y_{ui} = u \cdot x^u_i

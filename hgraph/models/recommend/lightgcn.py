@@ -18,6 +18,8 @@ __all__ = ["LightGCN"]
 class LightGCN(Recommender):
     r"""Symmetric propagation between users and items; averages all layers.
 
+    Use it when only interactions are known.
+
     .. math:: X_{l+1} = D^{-1/2} A D^{-1/2} X_l, \qquad Z = \frac{1}{L + 1} \sum_{l=0}^{L} X_l
 
     A joins users and items with training interactions; triples are ignored.

@@ -19,6 +19,8 @@ __all__ = ["NFM"]
 class NFM(Recommender):
     r"""Like `FM`, but the pairwise interactions stay a vector, which is the input of a small network.
 
+    Use it as a nonlinear alternative to `FM`.
+
     .. math:: y_{ui} = \sum_{f \in F} w_f + h^T \mathrm{ReLU}\Bigl(W \sum_{f < g \in F} v_f \odot v_g + b\Bigr),
               \qquad F = \{u, i\} \cup \mathcal N_i
 

@@ -31,6 +31,8 @@ class Ripples(NamedTuple):
 class RippleNet(Recommender):
     r"""Each user attends, with the item as the query, to triples around their items, then to triples further out.
 
+    Use it when a user is best described by the entities around their items.
+
     .. math:: p_m = \operatorname{softmax}_m q_k \cdot R_{r_m} h_m, \qquad o_k = \sum_{m \in S^k_u} p_m t_m, \qquad
               q_1 = v_i,\; q_{k+1} = o_k, \qquad y_{ui} = v_i \cdot \sum_k o_k
 

@@ -16,6 +16,8 @@ __all__ = ["TwoTower"]
 class TwoTower(Recommender):
     r"""One MLP embeds a user from its id, another an item from its id and its attributes.
 
+    Use it to serve recommendations fast: items can be embedded once, and scoring is an inner product.
+
     .. math:: z_u = \mathrm{MLP}_U(e_u), \qquad
               z_i = \mathrm{MLP}_I([e_i \Vert \tfrac{1}{|\mathcal A_i|} \sum_{a \in \mathcal A_i} \epsilon_a])
 

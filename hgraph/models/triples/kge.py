@@ -94,6 +94,8 @@ class TripleModel(nn.Module):
 class TransE(TripleModel):
     r"""A relation translates the head to the tail.
 
+    Use it as the first baseline of triple completion.
+
     .. math:: s(h, r, t) = -\lVert e_h + e_r - e_t \rVert_1 \quad\text{or}\quad -\lVert e_h + e_r - e_t \rVert_2^2
 
     Squared distances rank tails by :math:`2 e_h \cdot e_t + 2 e_r \cdot e_t - \lVert e_t \rVert^2`: the terms of head
@@ -144,6 +146,8 @@ class TransE(TripleModel):
 class TransR(TripleModel):
     r"""A relation translates the head to the tail in its own space.
 
+    Use it when an entity plays different roles in different relations.
+
     .. math:: s(h, r, t) = -\lVert e_h W_r + e_r - e_t W_r \rVert_2^2
 
     All nodes are projected once for each relation of a batch: N x k at a time, never B x d x k.
@@ -192,6 +196,8 @@ class TransR(TripleModel):
 class DistMult(TripleModel):
     r"""A relation weights the coordinates of the product of head and tail.
 
+    Use it for symmetric relations.
+
     .. math:: s(h, r, t) = \sum_k e_{hk}\, e_{rk}\, e_{tk}
 
     Args:
@@ -224,6 +230,8 @@ class DistMult(TripleModel):
 class ComplEx(TripleModel):
     r"""Like `DistMult`, with complex numbers: a relation need not be symmetric.
 
+    Use it when some relations are symmetric and others are not.
+
     .. math:: s(h, r, t) = \mathrm{Re} \sum_k e_{hk}\, e_{rk}\, \overline{e_{tk}}
 
     Args:
@@ -255,6 +263,8 @@ class ComplEx(TripleModel):
 
 class RotatE(TripleModel):
     r"""A relation rotates each complex coordinate of the head by an angle.
+
+    Use it when relations are inverses or compositions of others.
 
     .. math:: s(h, r, t) = -\lVert e_h \circ e^{i \theta_r} - e_t \rVert_2^2
 

@@ -65,6 +65,8 @@ class AxialBlock(nn.Module):
 class AxialTransformer(nn.Module):
     r"""An autoregressive model of images: axial layers over all rows above in parallel, then each row left to right.
 
+    Use it to generate images, or to measure their likelihood.
+
     With slices s (channels), rows r and columns c, embeddings :math:`h = E[x_s]` and positions :math:`p`,
 
     .. math:: \kappa &= \mathrm{exterior}(\mathrm{conv}(x_{<s}, s) + p') \\

@@ -37,6 +37,8 @@ _NOTICE = (
 def load_published(path: str | os.PathLike[str]) -> YOLOv13:
     """A YOLOv13 with the weights of a published checkpoint, in eval mode.
 
+    Use it to run a published YOLOv13 without its code.
+
     The file is read as data: no class or function that it names is imported or called. Scale and number of classes are
     inferred from the tensors' shapes; half tensors become float32.
 

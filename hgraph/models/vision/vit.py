@@ -55,6 +55,8 @@ class PatchBlock(nn.Module):
 class ViT(nn.Module):
     r"""Patches and a class token attend to each other; the class token gives the logits.
 
+    Use it to classify images, with or without a soft hypergraph layer at the end.
+
     .. math:: x_p = W \, \mathrm{patch}_p + b + e_p, \qquad
               x \leftarrow x + \operatorname{MHA}(\mathrm{LN}\, x), \qquad
               x \leftarrow x + \operatorname{MLP}(\mathrm{LN}\, x), \qquad

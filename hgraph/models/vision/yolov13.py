@@ -115,6 +115,8 @@ def _layers(scale: _Scale, num_classes: int) -> list[nn.Module]:
 class YOLOv13(nn.Module):
     r"""Object detector: a backbone, `HyperACE` over its three scales, and seven gates that add its output.
 
+    Use it to detect objects in images.
+
     .. math:: H = \mathrm{HyperACE}(P_3, P_4, P_5), \qquad X' = X + g \, \mathrm{resample}(H)
 
     at seven places X of backbone, neck and head, each with its own gate g that starts at 0. Layers have the

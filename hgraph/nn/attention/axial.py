@@ -28,6 +28,8 @@ def _line(shape: tuple[int, ...], axis: int, causal: bool, device: torch.device)
 class AxialAttention(nn.Module):
     r"""Cells of a grid attend along one axis, or along all axes sequentially or in parallel.
 
+    Use it for images and other grids, where full attention over all cells is too expensive.
+
     .. math:: y_i = W_O \sum_{j \in \ell_a(i)} \operatorname{softmax}_j\!\Big(\frac{q_i \cdot k_j}{\sqrt{D}}\Big) v_j,
               \qquad \ell_a(i) = \{ j : j_b = i_b \text{ for all } b \ne a \} \; (\text{and } j_a \le i_a)
 

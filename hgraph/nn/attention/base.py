@@ -198,6 +198,8 @@ class TokenAttention(nn.Module):
 class SelfAttention(TokenAttention):
     r"""Self-attention along the edges of a token graph.
 
+    Use it for attention within one sequence, with any pattern of `hgraph.patterns`.
+
     .. math:: y_t = W_O \, \Big\Vert_h \sum_{s \in \mathcal N_h(t)}
               \operatorname{softmax}_s\!\Big(\frac{q_{th} \cdot k_{sg}}{\sqrt{D}} + b_{ts}\Big) v_{sg},
               \qquad g = \lfloor h \, H_{kv} / H \rfloor
@@ -246,6 +248,8 @@ class SelfAttention(TokenAttention):
 @accepts("context_dim", "num_kv_heads", "bias", "dropout")
 class CrossAttention(TokenAttention):
     r"""Cross-attention to all tokens of a context, or along a graph of T x S tokens.
+
+    Use it when queries and keys come from different sequences, as in a decoder that reads an encoder's output.
 
     .. math:: y_t = W_O \, \Big\Vert_h \sum_{s \in \mathcal N(t)}
               \operatorname{softmax}_s\!\Big(\frac{q_{th} \cdot k_{sg}}{\sqrt{D}}\Big) v_{sg}

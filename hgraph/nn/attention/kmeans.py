@@ -33,6 +33,8 @@ def _repeats() -> bool:
 class OnlineKMeans(nn.Module):
     r"""C centroids per head, each the running mean of its nearest tokens; they are not trained by the loss.
 
+    Use it to assign tokens to clusters that follow the data during training.
+
     .. math:: a_t = \operatorname{argmax}_c \, x_t \cdot \hat\mu_c, \qquad
               N_c \leftarrow \lambda N_c + (1 - \lambda) \sum_t [a_t = c], \qquad
               M_c \leftarrow \lambda M_c + (1 - \lambda) \sum_{t: a_t = c} x_t, \qquad

@@ -21,6 +21,8 @@ __all__ = ["PowerAttention"]
 class PowerAttention(TokenAttention):
     r"""Attend to a window of blocks, to blocks at distances of powers of two, and to sink tokens.
 
+    Use it when distant tokens must be reached in few layers at a cost per token that is logarithmic in the length.
+
     .. math:: o_i = \sum_{j \in A_i} \operatorname{softmax}_j\!\Big(\frac{q_i \cdot k_j}{\sqrt{D}}\Big) v_j, \qquad
               A_i = \{ j \le i : \delta < w \text{ or } \delta \text{ a power of } 2 \text{ or } j < s \}, \quad
               \delta = \lfloor i/b \rfloor - \lfloor j/b \rfloor

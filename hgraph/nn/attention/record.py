@@ -63,6 +63,8 @@ _ACTIVE: list[tuple[dict[nn.Module, str], dict[str, list[AttentionRecord]]]] = [
 def record_attention(model: nn.Module) -> Iterator[dict[str, list[AttentionRecord]]]:
     """Context that records every call of the attention layers of a model, by layer name.
 
+    Use it to look at the attention weights of a model without changing it.
+
     >>> from hgraph import nn
     >>> model = torch.nn.Sequential(nn.SelfAttention(8, 2, causal=True))
     >>> with record_attention(model) as records:

@@ -13,6 +13,8 @@ __all__ = ["apply_rotary_emb"]
 def apply_rotary_emb(x: Tensor, position: Tensor, base: float = 10_000.0) -> Tensor:
     r"""Apply rotary position embedding: rotate adjacent pairs of features by angles proportional to the position.
 
+    Use it on queries and keys, so that scores depend on relative positions.
+
     .. math:: (x_{2i}, x_{2i+1}) \mapsto (x_{2i} \cos p \theta_i - x_{2i+1} \sin p \theta_i,\;
               x_{2i} \sin p \theta_i + x_{2i+1} \cos p \theta_i), \qquad \theta_i = \mathrm{base}^{-2i/D}
 

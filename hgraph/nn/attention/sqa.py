@@ -31,6 +31,8 @@ _VARIANTS = {
 class SparseQueryAttention(TokenAttention):
     r"""Attention with fewer query heads: the scores cost :math:`h_q / h` of multi-head attention.
 
+    Use it when attention scores, not the cache, are the bottleneck: in training and in encoding long prompts.
+
     .. math:: O_a = \operatorname{softmax}\!\Big(\frac{Q_a K_{\lfloor a h_{kv} / h_q \rfloor}^\top}{\sqrt{d / h}}\Big)
               V_{\lfloor a h_{kv} / h_q \rfloor}, \qquad y = \big\Vert_{a < h_q} O_a \, W_O,
               \quad W_O : h_q \tfrac{d}{h} \to d

@@ -94,6 +94,8 @@ class DecodeState:
 class KVState(DecodeState):
     """Keys and values of the tokens so far, for one layer.
 
+    Use it to decode token by token without computing earlier keys and values again.
+
     Args:
         capacity: maximum number of tokens; pattern and memory have this size.
 
@@ -126,7 +128,8 @@ class KVState(DecodeState):
             a.shape[-2:] != b.shape[-2:] or a.dtype != b.dtype for a, b in zip(stored, tokens, strict=False)
         ):
             expected, got = (f"{t[0].dtype} heads {list(t[0].shape[-2:])}" for t in (stored, tokens))
-            raise ArgumentError("state", f"a layer of {expected} as before", got, "Use one state per layer")
+            known = f"the layer it was first used with ({expected})"
+            raise ArgumentError("state", known, got, "Use one state per layer")
         with torch.no_grad():
             for old, new in zip(stored, tokens, strict=True):
                 old[..., low:high, :, :] = new

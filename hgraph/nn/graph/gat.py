@@ -19,6 +19,8 @@ __all__ = ["GATConv"]
 class GATConv(nn.Module):
     r"""Attend over a node and its neighbors with an additive score.
 
+    Use it when some neighbors matter more than others.
+
     .. math:: s_{ij} = \mathrm{LeakyReLU}(a_t \cdot \Theta x_i + a_s \cdot \Theta x_j), \qquad
               \alpha_{ij} = \operatorname{softmax}_{j \in \mathcal N(i) \cup \{i\}} s_{ij}, \qquad
               x'_i = \sum_j \alpha_{ij} \Theta x_j + b

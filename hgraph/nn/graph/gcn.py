@@ -22,6 +22,8 @@ __all__ = ["GCNConv"]
 class GCNConv(nn.Module):
     r"""Average over a node and its neighbors, symmetrically normalized.
 
+    Use it as the first baseline on a graph whose neighbors tend to share labels.
+
     .. math:: X' = \hat D^{-1/2} \hat A \hat D^{-1/2} X \Theta + b, \qquad \hat A = A + I
 
     with :math:`\hat D` the weighted in-degrees of :math:`\hat A`. Existing self-loops keep their weight,

@@ -19,6 +19,8 @@ __all__ = ["HANConv"]
 class HANConv(nn.Module):
     r"""Attend over the neighbors along each meta-path, then over the meta-paths.
 
+    Use it when nodes of one type are connected by several meta-paths of different importance.
+
     .. math:: z^p = \mathrm{ELU}(\mathrm{GAT}_p(x; G_p)), \qquad
               \beta = \operatorname{softmax}_p \frac1N \sum_i q \cdot \tanh(W z^p_i + b), \qquad
               x' = \sum_p \beta_p z^p

@@ -21,6 +21,8 @@ __all__ = ["HGTConv"]
 class HGTConv(nn.Module):
     r"""Attend over all triples of a head, with a map per node type and a matrix per relation.
 
+    Use it on graphs with several node and edge types.
+
     .. math:: s_{hrt} = \frac{\mu_r}{\sqrt{D}}\, (K_{\tau(t)} x_t)\, W^a_r \cdot Q_{\tau(h)} x_h, \qquad
               \alpha_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} s_{hr't'}, \qquad
               x'_h = x_h + A_{\tau(h)}\, \mathrm{GELU} \sum_{(h, r, t)} \alpha_{hrt}\, (M_{\tau(t)} x_t)\, W^m_r

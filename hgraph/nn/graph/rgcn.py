@@ -18,6 +18,8 @@ __all__ = ["RGCNConv"]
 class RGCNConv(nn.Module):
     r"""Mean over the triples of each relation, through a matrix of that relation, plus the head itself.
 
+    Use it on graphs with several edge types; with many relations, pass a basis or block-diagonal decomposition.
+
     .. math:: x'_h = W_0 x_h + b + \sum_r \sum_{(h, r, t)} \frac{1}{c_{hr}} W_r x_t
 
     with :math:`c_{hr}` the number of triples of h under r; on a weighted graph the weights replace :math:`1 / c`. Many

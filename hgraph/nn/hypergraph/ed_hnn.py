@@ -40,8 +40,8 @@ class EDHNNConv(nn.Module):
 
     Args:
         channels: F, features per node.
-        num_mlp_layers: linear maps in the three MLPs. 0 makes the first and the third the identity, and the second
-            the choice of :math:`m_e`.
+        num_mlp_layers: linear maps in the three MLPs. With 0 layers, MLP_1 and MLP_3 are the identity and MLP_2 returns
+            :math:`m_e`.
         hidden_channels: features inside the MLPs; None takes F.
         alpha: weight of the first features x0 in each application.
         reduce: ``"mean"`` or ``"sum"``.

@@ -12,6 +12,8 @@ __all__ = ["HGNNConv"]
 class HGNNConv(TwoStepConv):
     r"""Smooth node features over hyperedges, symmetrically normalized.
 
+    Use it as the first baseline on a hypergraph, or to reproduce HGNN.
+
     .. math:: X' = D_v^{-1/2} H W D_e^{-1} H^\top D_v^{-1/2} (X \Theta + b)
 
     with :math:`d_v = \sum_e w_e h(v, e)` and :math:`d_e = \sum_v h(v, e)`. A node in no hyperedge gets 0

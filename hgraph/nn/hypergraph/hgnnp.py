@@ -11,6 +11,8 @@ __all__ = ["HGNNPConv"]
 class HGNNPConv(TwoStepConv):
     r"""Average the nodes of each hyperedge, then the hyperedges of each node.
 
+    Use it when hyperedges and nodes of high degree should not dominate: both steps are means.
+
     .. math:: X' = D_v^{-1} H W D_e^{-1} H^\top (X \Theta + b)
 
     with :math:`d_v = \sum_e w_e h(v, e)` and :math:`d_e = \sum_v h(v, e)`. A node in no hyperedge gets 0.

@@ -146,6 +146,8 @@ class SoftHyperedges(nn.Module):
 class SoftHGNN(nn.Module):
     r"""Pass messages from nodes to soft hyperedges computed from their features, and back.
 
+    Use it when no structure is known, for example over image patches or the pixels of a feature map.
+
     .. math:: H = \mathrm{GELU}(A^\top X W_e + b_e), \qquad X' = X + g \, \mathrm{GELU}(A H W_v + b_v)
 
     with the participation A of `SoftHyperedges`. The messages are the features themselves. Entries of A are about 1 / N

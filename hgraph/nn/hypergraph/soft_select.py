@@ -26,6 +26,8 @@ __all__ = ["SoftHGNNSeS"]
 class SoftHGNNSeS(nn.Module):
     r"""`SoftHGNN` with sparse hyperedge selection: each sample uses all fixed hyperedges and its top k dynamic ones.
 
+    Use it when samples need different hyperedges, but only a few each.
+
     .. math:: s_m = \sum_n S_{nm}, \qquad T = \operatorname{topk}(s_{\mathrm{dynamic}}, k), \qquad
               L = \operatorname{mean}_m \left( \operatorname{mean}_b [m \in T_b] - k / M_d \right)^2
 

@@ -20,6 +20,8 @@ __all__ = ["KGATConv"]
 class KGATConv(nn.Module):
     r"""Aggregate the tails of each head, weighted by attention, and combine them with the head's features.
 
+    Use it to propagate over a knowledge graph whose edge weights are precomputed by `kg_attention`.
+
     .. math:: m_h = \sum_{(h, r, t)} \alpha_{hrt}\, x_t, \qquad
               x'_h = \sigma((x_h + m_h) W_1 + b_1) + \sigma((x_h \odot m_h) W_2 + b_2)
 

@@ -18,6 +18,8 @@ __all__ = ["kg_attention", "project", "relation_laplacian", "transr_energy", "tr
 def project(x: Tensor, weight: Tensor, relation: Tensor) -> Tensor:
     r"""Multiply each row by the matrix of its relation, :math:`y_b = x_b W_{r_b}`; rows are grouped, never B x d x k.
 
+    Use it to map entities into the spaces of their relations.
+
     Args:
         x: [B, d].
         weight: [R, d, k].
@@ -51,6 +53,8 @@ def _project_runs(x: Tensor, weight: Tensor, counts: list[int]) -> Tensor:
 def transr_energy(head: Tensor, relation: Tensor, tail: Tensor) -> Tensor:
     r"""Implausibility of triples, from vectors in the space of their relations.
 
+    Use it to rank triples: lower is more plausible.
+
     .. math:: g(h, r, t) = \lVert e_h W_r + e_r - e_t W_r \rVert_2^2
 
     Args:
@@ -82,6 +86,8 @@ def transr_loss(
     normalize: bool = False,
 ) -> Tensor:
     r"""Pairwise loss of triples against triples with another tail, with an L2 term of the projected vectors.
+
+    Use it to train entity and relation vectors on triples.
 
     .. math:: \frac1B \sum \mathrm{softplus}(g(h, r, t) - g(h, r, t'))
               + \frac{\lambda}{2B} \sum (\lVert e_h W_r \rVert^2 + \lVert e_r \rVert^2
@@ -126,6 +132,8 @@ def transr_loss(
 def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph) -> Tensor:
     r"""Attention weights of each triple among all triples of its head, across relations.
 
+    Use it to weight triples before `KGATConv`.
+
     .. math:: \pi(h, r, t) = (e_t W_r) \cdot \tanh(e_h W_r + e_r), \qquad
               \alpha_{hrt} = \operatorname{softmax}_{(r', t') \in \mathcal N_h} \pi(h, r', t')
 
@@ -165,6 +173,8 @@ def kg_attention(x: Tensor, relation: Tensor, weight: Tensor, kg: KnowledgeGraph
 
 def relation_laplacian(kg: KnowledgeGraph, *, dtype: torch.dtype | None = None) -> Tensor:
     r"""The sum over relations of row-normalized adjacencies, :math:`\sum_r D_r^{-1} A_r`, as a weight for each edge.
+
+    Use it for edge weights that do not depend on embeddings.
 
     For a head with triples of q relations the row sums to q. KGAT's published code propagates over this matrix.
 

@@ -17,6 +17,8 @@ __all__ = ["A2C2f", "AreaAttention", "area_adjacency"]
 class AreaAttention(nn.Module):
     r"""Softmax attention within each of ``area`` equal runs of a map's pixels, row by row.
 
+    Use it for attention over large feature maps, where full attention is too expensive.
+
     .. math:: [Q ; K] = W_{qk} X, \quad V = W_v X, \qquad
               Y = W_o \left( \operatorname{attend}(Q, K, V) + W_{\mathrm{pe}} * V \right)
 
@@ -95,6 +97,8 @@ class AreaBlock(nn.Module):
 class A2C2f(nn.Module):
     r"""Stages of two area-attention blocks; concatenates all intermediate maps.
 
+    Use it as a stage of a backbone.
+
     .. math:: z_0 = \mathrm{cv}_1 X, \qquad z_{i+1} = B_i(z_i), \qquad
               Y = \mathrm{cv}_2([z_0 ; \ldots ; z_n]) \ \text{ or } \ X + \gamma \, \mathrm{cv}_2([z_0 ; \ldots ; z_n])
 
@@ -131,7 +135,8 @@ class A2C2f(nn.Module):
         check_channels(num_blocks=num_blocks)
         hidden = out_channels // 2
         if hidden % 32 or not hidden:
-            raise ArgumentError("out_channels", "a multiple of 64, for heads of 32 on half of them", out_channels)
+            expected = "a multiple of 64, because half of the channels form heads of width 32"
+            raise ArgumentError("out_channels", expected, out_channels)
         if residual and in_channels != out_channels:
             raise ArgumentError("residual", "in_channels equal to out_channels", f"{in_channels} and {out_channels}")
         super().__init__()

@@ -59,6 +59,8 @@ def reset_maps(layer: nn.Module) -> None:
 class ConvBlock(nn.Module):
     r"""Convolution without bias, batch norm, SiLU.
 
+    Use it as the basic block of a detector.
+
     .. math:: Y = \mathrm{SiLU}(\mathrm{BN}(W * X))
 
     Args:
@@ -108,6 +110,8 @@ class ConvBlock(nn.Module):
 class DSConv(nn.Module):
     r"""Depthwise separable convolution: per channel, then across the channels of each pixel.
 
+    Use it in place of `ConvBlock` to save parameters and operations.
+
     .. math:: Y = \mathrm{SiLU}(\mathrm{BN}(W_{1 \times 1} (W_{\mathrm{dw}} * X)))
 
     There is no normalization or activation between the two convolutions.
@@ -147,6 +151,8 @@ class DSConv(nn.Module):
 class DSBottleneck(nn.Module):
     r"""Two depthwise separable convolutions with a residual connection.
 
+    Use it inside `DSC3k2`.
+
     .. math:: Y = X + \mathrm{DSConv}_{k_2}(\mathrm{DSConv}_{k_1}(X))
 
     Args:
@@ -178,6 +184,8 @@ class DSBottleneck(nn.Module):
 
 class DSC3k(nn.Module):
     r"""Bottlenecks on one branch, the identity on the other.
+
+    Use it inside `DSC3k2` in place of single bottlenecks.
 
     .. math:: Y = \mathrm{cv}_3([B_2(B_1(\mathrm{cv}_1 X)) ; \mathrm{cv}_2 X])
 
@@ -216,6 +224,8 @@ class DSC3k(nn.Module):
 
 class DSC3k2(nn.Module):
     r"""Split the channels, send one half through a chain of blocks, concatenate all intermediate maps.
+
+    Use it as a stage of a backbone.
 
     .. math:: (z_0, z_1) = \mathrm{chunk}(\mathrm{cv}_1 X), \qquad z_{i+1} = B_i(z_i), \qquad
               Y = \mathrm{cv}_2([z_0 ; z_1 ; \ldots ; z_{n+1}])

@@ -50,6 +50,8 @@ class Distances(nn.Module):
 class Detect(nn.Module):
     r"""Box and class predictions for every cell of three maps.
 
+    Use it as the head of a detector.
+
     .. math:: d_s = \sum_{i=0}^{15} i \operatorname{softmax}(\mathrm{bins}_s)_i, \qquad
               \mathrm{box} = \mathrm{stride} \, (x - d_l, \, y - d_t, \, x + d_r, \, y + d_b)
 

@@ -22,7 +22,7 @@ class OverMap(nn.Module):
     def __init__(self, channels: int, num_hyperedges: int, *, dropout: float) -> None:
         super().__init__()
         if channels % 16:
-            raise ArgumentError("channels", "a multiple of 16, for heads of 16", channels)
+            raise ArgumentError("channels", "a multiple of 16, because each head has width 16", channels)
         self.hgnn = SoftHGNN(channels, num_hyperedges, channels // 16, dropout=dropout, gate=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,6 +31,8 @@ class OverMap(nn.Module):
 
 class C3AH(nn.Module):
     r"""A soft hypergraph convolution over the pixels on one branch, the identity on the other.
+
+    Use it inside `HyperACE`.
 
     .. math:: Y = \mathrm{cv}_3([\mathrm{SoftHGNN}(\mathrm{cv}_1 X) ; \mathrm{cv}_2 X])
 
@@ -89,6 +91,8 @@ class Fuse(nn.Module):
 
 class HyperACE(nn.Module):
     r"""Correlate all pixels of three scales: two hypergraph branches, a convolution branch, and the identity.
+
+    Use it in a detector to relate objects across three scales.
 
     .. math:: x = \mathrm{fuse}(P_3, P_4, P_5), \qquad (y_0, y_1, y_2) = \mathrm{chunk}(\mathrm{cv}_1 x), \qquad
               o_i = \mathrm{C3AH}_i(y_1), \qquad z_{j+1} = \mathrm{DSC3k}(z_j), \quad z_0 = y_2
@@ -154,6 +158,8 @@ class HyperACE(nn.Module):
 
 class FullPAD(nn.Module):
     r"""Add the correlated features to a map, with a learned gate that starts at zero.
+
+    Use it to add the output of `HyperACE` to the maps of a detector.
 
     .. math:: Y = X + g H
 

@@ -24,6 +24,8 @@ _current = "auto"
 def backends() -> dict[str, str]:
     """Every backend with ``"available"`` (and the library path, if any) or the reason why it cannot run.
 
+    Use it to check which kernels this machine can run.
+
     >>> backends()["torch"]
     'available'
     """
@@ -32,6 +34,8 @@ def backends() -> dict[str, str]:
 
 def current_backend(device: torch.device | str = "cpu") -> str:
     """The backend that ``"auto"`` resolves to for tensors on a device, or the selected one.
+
+    Use it to see which kernels an operator will run.
 
     >>> with backend("torch"):
     ...     current_backend()
@@ -112,9 +116,11 @@ def dispatch(operator: str, reference: Callable[..., Any]) -> Callable[..., Any]
 
 
 class backend:
-    """Select the backend of the verbs: for the whole process, or only within a ``with`` block.
+    """Select the backend of the operators: for the whole process, or only within a ``with`` block.
 
-    The mathematics of a verb does not depend on the backend.
+    Use it to compare backends or to rule one out; the default is the fastest available one.
+
+    The mathematics of an operator does not depend on the backend.
 
     Args:
         name: ``"torch"`` (the reference, runs anywhere), ``"native"`` (optional CPU kernels), ``"triton"``

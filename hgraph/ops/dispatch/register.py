@@ -100,15 +100,15 @@ class _Operator(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Any) -> Any:
         """Reject forward-mode tangents, which no kernel supports and which would be lost silently."""
         raise ArgumentTypeError(
-            "the verbs' tensors",
-            "no tangents of forward-mode derivatives (torch.func.jvp, jacfwd, hessian; dual tensors)",
-            "some",
+            "operator inputs",
+            "tensors without forward-mode tangents (torch.func.jvp, jacfwd, hessian; dual tensors)",
+            "forward-mode tangents",
             "torch.autograd.functional.jvp gives the same result with two backward passes; so does jacrev(jacrev(f))",
         )
 
     @classmethod
     def vmap(cls, info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, Any]:
-        """A loop over examples: correct for every operator; for speed use the verbs' batch dimensions."""
+        """A loop over examples: correct for every operator; for speed use the batch dimensions of the operators."""
         outputs = []
         for i in range(info.batch_size):
             one = (a.select(d, i) if isinstance(d, int) else a for a, d in zip(arguments, in_dims, strict=True))

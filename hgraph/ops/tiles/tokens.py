@@ -26,6 +26,8 @@ __all__ = ["Relative", "alibi", "attend_tokens", "block_of", "edge_bias", "faste
 class Relative:
     r"""A bias by relative position, gathered from a small table with scattered gradients.
 
+    Use it for position biases in attention over token graphs, such as `alibi` or a learned table.
+
     .. math:: b_{ts} = \mathrm{table}\big[h, \mathrm{clamp}(p_t - p_s + \lfloor (L - 1) / 2 \rfloor, 0, L - 1)\big]
 
     Args:

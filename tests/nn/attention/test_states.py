@@ -240,7 +240,7 @@ def test_rotary_is_a_base(rotary):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: LandmarkState(max_blocks=4, topk=9), "topk: expected at most the 4 blocks"),
+        (lambda: LandmarkState(max_blocks=4, topk=9), "topk: expected at most max_blocks = 4"),
         (lambda: LandmarkState(max_blocks=4, topk=2, offload="gpu"), "offload: expected a device"),
         (lambda: insert_landmarks(torch.zeros(5), 2, 0), "ids: expected integers"),
         (lambda: SelfAttention(DIM, 2)(torch.zeros(2, 4, DIM), torch.ones(2, 4).bool()), r"graph: .* patterns.present"),

@@ -41,6 +41,8 @@ _CHOICES = {
 class CombinerAttention(TokenAttention):
     r"""Attention with full support at sparse cost: to some tokens directly, and to all others through regions.
 
+    Use it for long sequences in which every token should reach every other one in a single layer.
+
     .. math:: y_i = W_O \Big\Vert_h \Big( \sum_{j \in \Omega_i^0} \tilde p(j \mid i) \, v_j
               + \sum_{r \ge 1} p(\Omega_i^r \mid i) \sum_{j \in \Omega_i^r} p(j \mid \Omega_i^r) \, v_j \Big)
 

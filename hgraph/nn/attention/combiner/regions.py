@@ -25,6 +25,8 @@ __all__ = ["Part", "ReadyPartition", "Summary", "combiner_attention", "ready_par
 class Summary:
     """How a region is summarized as one key and one value.
 
+    Use it to tell `combiner_attention` how to summarize regions.
+
     Args:
         pool: pooling of the queries and keys of its tokens: ``"max"``, ``"mean"`` or ``"sum"``.
         running: the pooling of regions that grow along a line; None is ``pool``.
@@ -86,6 +88,8 @@ def combiner_attention(
     parts: list[Part] | None = None,
 ) -> AttendResult:
     r"""Attention of every token over its direct tokens and the summaries of its regions.
+
+    Use it to build a layer with partitions of your own; `CombinerAttention` calls it.
 
     .. math:: y_i = \frac{1}{Z_i} \Big( \sum_{j \in \Omega_i^0} e^{q_i \cdot k_j / \sqrt D} \, v_j
                   + \sum_{r \ge 1} e^{q_i \cdot k_{\Omega_i^r} / \sqrt D} \, v_{\Omega_i^r} \Big), \qquad

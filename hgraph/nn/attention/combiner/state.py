@@ -23,6 +23,8 @@ __all__ = ["CombinerState"]
 class CombinerState(DecodeState):
     """Tokens and summaries of regions for one layer; the caller creates it and passes it at every step.
 
+    Use it to decode token by token with `CombinerAttention`.
+
     A region is summarized at its last token; tokens and regions that no later token attends to are dropped. With fixed
     segments of s tokens, at most s tokens remain, and one key and value for each earlier segment. Other plans need
     tokens for longer; clusters need all of them.
@@ -101,7 +103,8 @@ class CombinerState(DecodeState):
         now = ([list(x.shape[-2:]) for x in tokens], tokens[0].dtype)
         if self._made_for not in (None, now):
             expected, got = (f"{made[1]} of sizes {made[0]}" for made in (self._made_for, now) if made is not None)
-            raise ArgumentError("state", f"a layer of {expected} as before", got, "Use one state per layer")
+            known = f"the layer it was first used with ({expected})"
+            raise ArgumentError("state", known, got, "Use one state per layer")
         self._made_for = now
         self._advance(examples, high)
         return low, high

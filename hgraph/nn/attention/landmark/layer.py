@@ -39,6 +39,8 @@ def is_landmark(n: int, block_size: int) -> Tensor:
 def insert_landmarks(ids: Tensor, block_size: int, landmark: int) -> Tensor:
     """Insert a landmark after every ``block_size`` tokens of sequences [..., N]: [..., N + N // block_size].
 
+    Use it on the ids of a sequence before a model with `LandmarkAttention`.
+
     Compute the loss only at ordinary tokens, ``logits[..., ~is_landmark(n, block_size), :]``, with the next ordinary
     tokens as targets; landmarks are trivial to predict and would lower it.
 
@@ -91,6 +93,8 @@ def landmark_attention(
     mask: Tensor | None = None,
 ) -> AttendResult:
     """Attention to the own block and to earlier blocks, whose landmarks' weights are distributed over their tokens.
+
+    Use it in a layer of your own; `LandmarkAttention` calls it.
 
     Args:
         q: [..., T, H, D], the last T of S tokens.
@@ -200,14 +204,16 @@ class LandmarkRecord(AttentionRecord):
 class LandmarkAttention(TokenAttention):
     r"""Causal attention to earlier blocks through their landmarks, with two levels of softmax.
 
+    Use it when decoding must retrieve a few relevant blocks from a long past.
+
     .. math:: g_{ij} = \operatorname{softmax}_{j \in O_i \cup M_i} \frac{q_i \cdot k_j}{\sqrt D}, \qquad
               y_i = W_O \Big( \sum_{j \in O_i} g_{ij} v_j + \sum_{\beta < \beta_i} g_{i,\mathrm{lm}(\beta)}
               \sum_{j \in \beta} \operatorname{softmax}_{j \in \beta}\!\Big(\frac{q_i \cdot k_j}{\sqrt D}\Big) v_j \Big)
 
-    with the ordinary tokens :math:`O_i` of the own block up to i and the landmarks :math:`M_i` of earlier blocks
-    (`insert_landmarks`). The values of landmarks and the landmark of the own block are not used. In training, tokens
-    attend to all blocks, at the cost of dense attention; with a `LandmarkState`, a query attends to the best few
-    blocks.
+    where :math:`O_i` are the ordinary tokens of token i's block, up to i, and :math:`M_i` the landmarks of earlier
+    blocks (`insert_landmarks`). Landmark values are never used, nor is the landmark of the token's own block. In
+    training, tokens attend to all blocks, at the cost of dense attention; with a `LandmarkState`, a query attends to
+    the best few blocks.
 
     Args:
         dim: features per token.

@@ -32,6 +32,8 @@ def _one_group(device: torch.device) -> TokenGraph:
 class LandmarkState(DecodeState):
     r"""Past blocks for one layer; the caller creates it and passes it at every step.
 
+    Use it to decode token by token with `LandmarkAttention`, with a past larger than the device's memory.
+
     A query scores the landmarks of all stored blocks and attends only to the ``topk`` best blocks. Landmarks are on the
     device of the layer, the tokens of blocks on ``offload``; only selected blocks are fetched.
 
@@ -77,7 +79,7 @@ class LandmarkState(DecodeState):
         super().__init__()
         self.max_blocks, self.topk = whole("max_blocks", max_blocks, 1), whole("topk", topk, 1)
         if topk > max_blocks:
-            raise ArgumentError("topk", f"at most the {max_blocks} blocks of max_blocks", topk)
+            raise ArgumentError("topk", f"at most max_blocks = {max_blocks}", topk)
         self.select, self.positions = select, positions
         try:
             self.offload = None if offload is None else torch.device(offload)

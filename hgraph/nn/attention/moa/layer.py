@@ -27,6 +27,8 @@ __all__ = ["MoAAttention"]
 class MoAAttention(TokenAttention):
     r"""Causal attention in which each head h has sink tokens and a band of its own width.
 
+    Use it to give a trained model a window per head, and with it a smaller cache; see `plan_spans`.
+
     .. math:: N_h(t) = \{ s \le t : s < \text{sink or } \lfloor t/b \rfloor - \lfloor s/b \rfloor < w_h(n) \}, \qquad
               w_h(n) = \max(1, \lfloor \alpha_h / b + \beta_h \lceil n / b \rceil \rfloor)
 

@@ -62,13 +62,19 @@ def edge_influence(
 ) -> Tensor:
     r"""Change of the loss when an edge of causal attention is removed and the other weights are renormalized.
 
+    Use it to profile a trained model; its results are the input of `plan_spans`.
+
     .. math:: E_{ij} = \frac{A_{ij} (\sum_n G_{in} A_{in} - G_{ij})}{1 - A_{ij}}, \qquad
               A = \operatorname{softmax}(q k^\top / \sqrt{D} + b), \quad G = \mathrm{grad} \, v^\top
 
-    exact for the linearized loss and one removal. It is summed over blocks of edges, then the absolute value is taken
-    (as in the published code, which first averages over examples; the paper keeps the sign), then the maximum over
-    query heads that share keys. A row with one edge has :math:`-G A`. It is computed per head, with one T x T matrix in
-    memory at a time.
+    exact for the linearized loss and one removal. A row with one edge has :math:`-G A`. The influence of a block is
+    computed from E in three steps:
+
+    1. The sum over the edges of the block.
+    2. Its absolute value (see ``absolute``).
+    3. The maximum over the query heads that share keys.
+
+    It is computed per head, with one T x T matrix in memory at a time.
 
     Args:
         q: [T, H, D].
@@ -77,13 +83,14 @@ def edge_influence(
         grad: [T, H, D], the gradient of the attention output.
         block_size: tokens per block.
         bias: [H or 1, T, T], added to the scores, or None.
-        absolute: whether to take the absolute value of the sum of a block. With signs, removals that lower the loss
-            compensate for others, in means over examples and in plans.
+        absolute: whether to take the absolute value of the sum of a block. If False, signs remain: removals that lower
+            the loss offset removals that raise it, in averages over examples and in plans.
 
     Returns:
         [H_kv, T / block, T / block] (rounded up), float32 at least.
 
     Source: Fu et al., "MoA: Mixture of Sparse Attention for Automatic Large Language Model Compression", section 4.1.
+    The paper keeps the sign; the published code averages over examples, then takes the absolute value.
 
     >>> q, k, v, grad = (torch.randn(8, 2, 4) for _ in range(4))
     >>> edge_influence(q, k, v, grad, block_size=4).shape
@@ -132,9 +139,11 @@ def plan_spans(
 ) -> SpanPlan:
     r"""The plan that minimizes the influence of removed edges, under a budget at every length.
 
+    Use it to choose the spans of `MoAAttention` for a trained model.
+
     .. math:: \min \sum_{n} w_n \sum_{l,h,r} \Delta_{lhrn} x_{lhr}, \quad \sum_r x_{lhr} = 1, \quad
               0.9 \, \rho_n \le \operatorname{mean}_{lh} \sum_r d_{rn} x_{lhr} \le \rho_n, \quad
-              \text{at most } m \text{ rules a layer}
+              \text{at most } m \text{ rules per layer}
 
     with :math:`\Delta` the influence of the blocks that a rule removes (all but band and one sink block), and d the
     fraction of blocks in its last row, that is, of the cache. See `pareto_plans` for the published search over several
@@ -173,6 +182,8 @@ def pareto_plans(
     slices: int = 4,
 ) -> list[SpanPlan]:
     """Pareto-optimal plans for the profiled lengths; select one by another length with `span_loss`.
+
+    Use it when a plan must be good at several lengths.
 
     The loss at each length is minimized in turn, while the loss at every other length is restricted to one of
     ``slices`` equal intervals of its range (from the best plan for that length to the best plans for others); dominated

@@ -27,6 +27,8 @@ class _Ring(NamedTuple):
 class SpanState(DecodeState):
     """Keys and values of sink tokens and, for each head, of the last tokens of its span, in a ring.
 
+    Use it to decode token by token with `MoAAttention`.
+
     Token s is in slot s modulo the length of the ring, replacing the token that has left the span. Query heads that
     share keys may have different spans; the ring has the longest one. Created by `MoAAttention.span_state`; the caller
     passes it at every step.

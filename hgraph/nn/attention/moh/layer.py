@@ -24,15 +24,17 @@ __all__ = ["MixtureOfHeadAttention"]
 class MixtureOfHeadAttention(TokenAttention):
     r"""Self-attention in which every token weights its heads and uses only some of them.
 
+    Use it when tokens differ in the heads they need, to compute fewer heads per token.
+
     .. math:: y_t = \sum_i g_i(x_t) \, H^i_t W_O^i + b, \qquad
               L_b = E \sum_{i \text{ routed}} \bar p_i \bar f_i
 
     with the gates g of the router (`HeadRouter` or `QueryNormRouter`), the mean probability :math:`\bar p` and the
     fraction of tokens :math:`\bar f` of each of the E routed heads; :math:`L_b = K` if they are uniform, and ``aux``
     has it times ``balance``. Keys and values of a token are used in all heads, also in those that it does not select.
-    For unselected heads, attention is not computed on a CPU with long rows, nor, without gradients, are query and
-    output. The weights of a `SelfAttention` of the same sizes load into ``query``, ``key``, ``value`` and ``out``; with
-    a uniform router, ``variant="official"`` and all heads selected, both layers are equal.
+    On a CPU with long rows, attention is skipped for unselected heads. Without gradients, their query and output
+    projections are skipped too. The weights of a `SelfAttention` of the same sizes load into ``query``, ``key``,
+    ``value`` and ``out``; with a uniform router, ``variant="official"`` and all heads selected, both layers are equal.
 
     Args:
         dim: features per token.

@@ -31,6 +31,8 @@ class Routed(NamedTuple):
 class HeadRouter(nn.Module):
     r"""Gates of heads from a token's features: the first ``shared`` heads always, and the ``top_k`` best others.
 
+    Use it in `MixtureOfHeadAttention`: it is the default router.
+
     .. math:: g_i = a_1 \operatorname{softmax}(W_s x)_i \;\; (i \text{ shared}), \qquad
               g_i = a_2 \operatorname{softmax}(W_r x)_i \;\; (i \in \operatorname{TopK}(W_r x)), \qquad
               [a_1, a_2] = \operatorname{softmax}(W_h x)
@@ -98,6 +100,8 @@ class HeadRouter(nn.Module):
 
 class QueryNormRouter(nn.Module):
     r"""Gates of 0 and 1 without parameters: selects the routed heads with the longest queries.
+
+    Use it in `MixtureOfHeadAttention` when the router should have no parameters.
 
     .. math:: p = \operatorname{softmax}_i\!\Big(\frac{\lVert q_i \rVert}{\operatorname{std}_j \lVert q_j \rVert}\Big),
               \qquad g_i = 1 \;\; (i \text{ shared or } i \in \operatorname{TopK}(p))

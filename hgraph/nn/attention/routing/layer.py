@@ -30,6 +30,8 @@ _BLOCK = 64  # slots per tile
 class RoutingAttention(TokenAttention):
     r"""Attention within clusters of similar content; some heads attend to local windows instead.
 
+    Use it when related tokens are far apart and should find each other by content.
+
     Each head has C centroids, running means of its normalized queries and keys (`OnlineKMeans`). A centroid is a
     hyperedge, whose tokens attend to each other up to their own position:
 
