@@ -149,6 +149,20 @@ def test_a_trained_network_is_the_teacher(students):
     del place
 
 
+def _check_service(predictor, columns, answers):
+    """The service gives the same answers, if its packages are installed."""
+    try:
+        from fastapi.testclient import TestClient
+    except (ImportError, RuntimeError):
+        return
+    from hgraph.distill.serving.serve import application
+
+    client = TestClient(application(predictor), base_url="http://localhost")
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    assert client.post("/predict", json={"rows": rows, "proba": True}).json()["answers"] == answers
+    assert client.get("/").json()["task"] == predictor.task.kind
+
+
 def test_an_exported_student_answers_in_the_unit_of_the_labels(students):
     """Files, the table of a request and the exported program agree, without the run and the data set."""
     place, kind, out, found = students
@@ -162,6 +176,7 @@ def test_an_exported_student_answers_in_the_unit_of_the_labels(students):
     columns = {name: [row[name] for row in rows] for name in ("age",)}
     predicted = predictor.predictions(predictor.features(columns))
     answers = predictor.task.answers(predicted, predictor.classes, proba=True)
+    _check_service(predictor, columns, answers)
     data = load(place / kind)[0]
     if kind == "price":
         assert [row["prediction"] for row in answers] == pytest.approx([float(r[1]) for r in lines[1:]], rel=1e-5)
