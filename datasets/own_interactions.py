@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +14,8 @@ import torch
 from hgraph.data import Dataset, Interactions
 from hgraph.data.leaks import revealed_pairs
 from hgraph.data.split import in_time
-from hgraph.datasets.pairs import columns_of, last_of_users, latest, pairs_of
-from hgraph.errors import ArgumentError, DataError
+from hgraph.datasets.pairs import Reading, columns_of, last_of_users, latest, pairs_of
+from hgraph.errors import ArgumentError, DataError, did_you_mean
 from hgraph.structure import Adjacency, KnowledgeGraph
 
 __all__ = ["PAIRS", "TRIPLES", "coverage_of", "from_interactions", "is_own"]
@@ -22,6 +23,7 @@ __all__ = ["PAIRS", "TRIPLES", "coverage_of", "from_interactions", "is_own"]
 _LOG = logging.getLogger("hgraph")
 
 PAIRS, TRIPLES = "interactions.csv", "triples.csv"
+_ROLES = ("user", "item", "rating", "timestamp", "head", "relation", "tail")
 _SPLITS = {
     "random": "The pairs are split at random.",
     "time": "The most recent pairs are held out.",
@@ -43,6 +45,9 @@ def from_interactions(
     val: float = 0.1,
     test: float = 0.2,
     seed: int = 0,
+    columns: Mapping[str, str] | None = None,
+    delimiter: str | None = None,
+    decimal: Literal[".", ","] | None = None,
 ) -> Dataset[Interactions]:
     r"""Build a data set for recommendation from CSV files of interactions and, optionally, triples.
 
@@ -59,8 +64,13 @@ def from_interactions(
         val: fraction of pairs for validation.
         test: fraction of pairs for testing.
         seed: of the random split.
+        columns: role -> column for columns with other names, such as ``{"user": "customer"}``; roles are user, item,
+            rating, timestamp, and head, relation, tail of the triples.
+        delimiter: the character between fields; None finds it.
+        decimal: the decimal sign of ratings; None is the point.
 
     Raises:
+        ArgumentError: an unknown role, another decimal sign, or no training pair.
         DataError: a file cannot be read, a column is missing, or a field is empty (the message gives the line); or
             no triple contains an item.
 
@@ -79,11 +89,17 @@ def from_interactions(
         path = path / PAIRS
     if split not in ("random", "time", "last"):
         raise ArgumentError("split", "'random', 'time' or 'last'", repr(split))
-    pairs, notes = pairs_of(path, min_rating=min_rating, timed=split != "random")
+    for role in columns or {}:
+        if role not in _ROLES:
+            raise ArgumentError("columns", f"roles among {', '.join(_ROLES)}", repr(role), did_you_mean(role, _ROLES))
+    if decimal not in (None, ".", ","):
+        raise ArgumentError("decimal", "'.', ',' or None", repr(decimal))
+    reading = Reading(dict(columns or {}), delimiter, decimal)
+    pairs, notes = pairs_of(path, min_rating=min_rating, timed=split != "random", reading=reading)
     user_ids = {name: i for i, name in enumerate(dict.fromkeys(pairs.users))}
     entities = {name: i for i, name in enumerate(dict.fromkeys(pairs.items))}
     num_items = len(entities)
-    triple_ids, kg = _graph(triples, entities)
+    triple_ids, kg = _graph(triples, entities, reading)
     sizes: dict[str, Any] = {"num_users": len(user_ids), "num_items": num_items, "user_names": user_ids}
     numbered = torch.tensor([[user_ids[u] for u in pairs.users], [entities[i] for i in pairs.items]])
     if split == "random":
@@ -136,11 +152,11 @@ def from_interactions(
 
 
 def _graph(
-    triples: str | os.PathLike[str] | None, entities: dict[str, int]
+    triples: str | os.PathLike[str] | None, entities: dict[str, int], reading: Reading
 ) -> tuple[list[tuple[int, int, int]], KnowledgeGraph]:
     """The triples of a file as ids, and their graph; entities that are not items get the next ids."""
     kinds: dict[str, int] = {}
-    heads, relations, tails = ([], [], []) if triples is None else columns_of(triples, ("head", "relation", "tail"))
+    heads, relations, tails = _columns_of_triples(triples, reading)
     triple_ids = [
         (entities.setdefault(h, len(entities)), kinds.setdefault(r, len(kinds)), entities.setdefault(t, len(entities)))
         for h, r, t in zip(heads, relations, tails, strict=True)
@@ -156,6 +172,10 @@ def _graph(
         duplicates="drop",
     )
     return triple_ids, kg
+
+
+def _columns_of_triples(triples: str | os.PathLike[str] | None, reading: Reading) -> list[list[str]]:
+    return [[], [], []] if triples is None else columns_of(triples, ("head", "relation", "tail"), reading)
 
 
 def coverage_of(data: Interactions) -> list[str]:

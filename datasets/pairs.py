@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +16,25 @@ from hgraph.datasets.tables import kinds
 from hgraph.datasets.tables.text_rows import chunks, header, opened
 from hgraph.errors import DataError
 
-__all__ = ["Pairs", "columns_of", "last_of_users", "latest", "pairs_of"]
+__all__ = ["Pairs", "Reading", "columns_of", "last_of_users", "latest", "pairs_of"]
 
 _LOG = logging.getLogger("hgraph")
 _RATINGS, _TIMES = ("rating", "ratings", "stars", "score"), ("timestamp", "time", "date", "datetime")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How CSV files are read.
+
+    Args:
+        columns: role (user, item, rating, timestamp, head, relation, tail) -> column, for other names.
+        delimiter: the character between fields; None finds it.
+        decimal: the decimal sign of ratings; None is the point.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str | None = None
+    decimal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,18 +50,24 @@ class Pairs:
     low: list[tuple[str, str]] = field(default_factory=list)
 
 
-def pairs_of(path: Path, *, min_rating: float | None, timed: bool) -> tuple[Pairs, list[str]]:
+def pairs_of(
+    path: Path, *, min_rating: float | None, timed: bool, reading: Reading | None = None
+) -> tuple[Pairs, list[str]]:
     """The pairs of a file whose last rating is at least ``min_rating``, and notes on its other columns.
 
     Raises:
         DataError: not exactly one column of ratings or times if one is needed; an invalid cell; no pair left.
     """
-    with opened(path, None) as reader:
+    reading = reading or Reading()
+    with opened(path, reading.delimiter) as reader:
         names = [name.strip() for name in header(reader)]
-    rating, time = ([n for n in names if n.lower() in wanted] for wanted in (_RATINGS, _TIMES))
+    rating, time = (
+        [reading.columns[role]] if role in reading.columns else [n for n in names if n.lower() in wanted]
+        for role, wanted in (("rating", _RATINGS), ("timestamp", _TIMES))
+    )
     used = [_needed(path, names, rating, "rating")] if min_rating is not None else []
     used += [_needed(path, names, time, "timestamp")] if timed else []
-    users, items, *more = columns_of(path, ("user", "item", *used))
+    users, items, *more = columns_of(path, ("user", "item", *used), reading)
     if not users:
         raise DataError(f"{path}: no interactions")
     notes = []
@@ -60,10 +81,10 @@ def pairs_of(path: Path, *, min_rating: float | None, timed: bool) -> tuple[Pair
         )
     for note in notes:
         _LOG.warning("%s: %s", path, note)
-    times = _numbers(path, used[-1], more[-1]) if timed else np.arange(len(users), dtype=np.float64)
+    times = _numbers(path, used[-1], more[-1], reading.decimal) if timed else np.arange(len(users), dtype=np.float64)
     selected = np.ones(len(users), bool)
     if min_rating is not None:
-        ratings = _numbers(path, used[0], more[0])
+        ratings = _numbers(path, used[0], more[0], reading.decimal)
         last: dict[tuple[str, str], int] = {}
         for row in np.argsort(times, kind="stable").tolist():
             last[users[row], items[row]] = row
@@ -114,15 +135,17 @@ def last_of_users(user: Tensor, times: Tensor) -> list[Tensor]:
     return [order[part == p].sort().values for p in range(3)]
 
 
-def columns_of(path: str | os.PathLike[str], wanted: Sequence[str]) -> list[list[str]]:
+def columns_of(path: str | os.PathLike[str], wanted: Sequence[str], reading: Reading | None = None) -> list[list[str]]:
     """The columns of the given names; no field may be empty."""
-    path = Path(path).expanduser()
+    path, reading = Path(path).expanduser(), reading or Reading()
+    wanted = [reading.columns.get(name, name) for name in wanted]
     columns: list[list[str]] = [[] for _ in wanted]
-    with opened(path, None) as reader:
+    with opened(path, reading.delimiter) as reader:
         names = [name.strip() for name in header(reader)]
         missing = [name for name in wanted if name not in names]
         if missing:
-            raise DataError(f"{path}:1: expected a column {missing[0]!r}, got {', '.join(names)}")
+            hint = "Name the column with columns= (--column user=NAME)"
+            raise DataError(f"{path}:1: expected a column {missing[0]!r}, got {', '.join(names)}. {hint}")
         at, line = [names.index(name) for name in wanted], 1
         for rows in chunks(reader, len(names)):
             for column, i in zip(columns, at, strict=True):
@@ -142,8 +165,10 @@ def _needed(path: Path, names: list[str], found: list[str], what: str) -> str:
     return found[0]
 
 
-def _numbers(path: Path, name: str, cells: list[str]) -> np.ndarray:
+def _numbers(path: Path, name: str, cells: list[str], decimal: str | None) -> np.ndarray:
     """A column of finite numbers, or of ISO dates as days."""
+    if decimal == ",":
+        cells = [cell.replace(".", "").replace(",", ".") if cell.count(",") == 1 else cell for cell in cells]
     values = kinds.floats(cells)
     values = kinds.dates(cells) if values is None else values
     if values is None or not np.isfinite(values).all():

@@ -43,6 +43,7 @@ class Links:
     duplicates: Duplicates
     separator: str | None
     decimal: str | None = None
+    delimiter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def from_tables(
     metric: str = "euclidean",
     missing: Collection[str] = kinds.MISSING,
     decimal: Literal[".", ","] | None = None,
+    delimiter: str | None = None,
     split: Literal["stratified", "temporal", "given"] = "stratified",
     split_column: str | None = None,
     shares: Sequence[float] = (0.6, 0.2, 0.2),
@@ -106,7 +108,8 @@ def from_tables(
         edges: the table of edges.
         label: the column of ``nodes`` to predict. Missing labels become -1 (NaN for regression).
         columns: role -> column: ``{"id": "isbn", "node": "book", "hyperedge": "reader"}``; roles are id, node,
-            hyperedge, members, source, target, head, relation, tail, weight, time.
+            hyperedge, members, source, target, head, relation, tail, weight, time. Any other key is the new name of a
+            column of ``nodes``: ``{"age": "Alter"}``.
         types: column -> ``"numeric"``, ``"boolean"``, ``"categorical"``, ``"text"``, ``"date"`` or ``"ignore"``, if
             the inferred kind is wrong.
         task: None chooses regression for labels with fractions, else classification. Class names are sorted.
@@ -121,6 +124,7 @@ def from_tables(
         missing: texts that mean a missing cell; a warning is logged if one could be a class or a category. In columns
             of ids, weights and splits, only the empty text is missing.
         decimal: the decimal sign of numbers; None is the point, and columns with 1,5 or 1,234 are refused.
+        delimiter: the character between fields of CSV files; None finds it, see `read_table`.
         split: ``"stratified"`` samples ``shares`` of each class with ``seed``; ``"temporal"`` uses the oldest rows by
             ``split_column`` for training and the newest for testing; ``"given"`` reads train, val or test from
             ``split_column``. Rows without a label are in no part. The column becomes a feature only if ``types``
@@ -155,7 +159,10 @@ def from_tables(
         raise ArgumentError("hyperedges", "either hyperedges, edges or knn", got or "none", hint)
     if knn is not None and nodes is None:
         raise ArgumentError("nodes", "a table of features, because knn compares rows", None)
-    user_roles = _checked_roles(columns)
+    nodes = None if nodes is None else read_table(nodes, name="nodes", delimiter=delimiter)
+    user_roles = _checked_roles(columns, nodes)
+    if nodes is not None:
+        nodes = nodes.renamed({new: old for new, old in (columns or {}).items() if new not in ROLES})
     if decimal not in (None, ".", ","):
         raise ArgumentError("decimal", "'.', ',' or None", repr(decimal))
     shares = division.checked_shares(shares)
@@ -166,7 +173,7 @@ def from_tables(
     if nodes is None and not hif.is_hif(hyperedges) and (label is not None or types or split_column is not None):
         raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
 
-    options = Links(edges is None, directed, duplicates, separator, decimal)
+    options = Links(edges is None, directed, duplicates, separator, decimal, delimiter)
     table, key, index, made = _gathered(nodes, hyperedges if options.hyper else edges, user_roles, options)
     if knn is not None:
         whole("knn", knn, 1, max(len(index) - 1, 1), f"there are {len(index)} nodes")
@@ -216,12 +223,13 @@ def from_tables(
 # ---------------------------------------------------------------------- nodes and structure
 
 
-def _checked_roles(columns: Mapping[str, str] | None) -> dict[str, str]:
-    roles = dict(columns or {})
-    for role in roles:
-        if role not in ROLES:
-            raise ArgumentError("columns", f"roles among {list(ROLES)}", repr(role))
-    return roles
+def _checked_roles(columns: Mapping[str, str] | None, nodes: Table | None) -> dict[str, str]:
+    """The roles among the columns; any other key must be the new name of a column of the nodes."""
+    for role, column in (columns or {}).items():
+        if role not in ROLES and (nodes is None or column not in nodes.columns):
+            others = "" if nodes is None else f", or new names of the columns {list(nodes.columns)}"
+            raise ArgumentError("columns", f"roles among {list(ROLES)}{others}", f"{role}={column}")
+    return {role: column for role, column in (columns or {}).items() if role in ROLES}
 
 
 def _gathered(
@@ -238,7 +246,7 @@ def _gathered(
         (key,) = Roles(table, user_roles).need("id")
         index = ids.unique(table, key, "node")
         return table, key, index, incidence.Made(Hypergraph.from_lists([], num_nodes=len(index)), {}, ())
-    linked = read_table(links, name="hyperedges" if options.hyper else "edges")
+    linked = read_table(links, name="hyperedges" if options.hyper else "edges", delimiter=options.delimiter)
     roles = Roles(dataclasses.replace(linked, decimal=options.decimal), user_roles)
     if nodes is None:
         known, index = "", incidence.nodes(roles, options.hyper, options.separator)

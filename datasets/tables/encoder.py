@@ -172,6 +172,16 @@ class Encoder:
                     found[coding.name] = counts
         return found
 
+    def read_with(self, *, decimal: str | None = None, missing: Collection[str] | None = None) -> Encoder:
+        """The same features for tables with another decimal sign or other texts of missing cells; None changes nothing.
+
+        >>> people = Encoder.fit({"size": ["1.5", "2.5"]}, {"size": "numeric"})
+        >>> people.read_with(decimal=",").transform({"size": ["2,5"]}).tolist()
+        [[1.0]]
+        """
+        missing = self.missing if missing is None else missing
+        return Encoder(self.codings, missing, self.decimal if decimal is None else decimal)
+
     def same_as(self, other: Encoder | None) -> bool:
         """Whether both encode the same cells as the same features."""
         state = (self.codings, set(self.missing), self.decimal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import os
@@ -93,6 +94,26 @@ class Table:
     def __getitem__(self, name: str) -> Column:
         """A column by name."""
         return self.columns[name]
+
+    def renamed(self, names: Mapping[str, str]) -> Table:
+        """The table with other column names, given as new name -> old name.
+
+        Raises:
+            ArgumentError: a column does not exist, or its new name is taken.
+        """
+        if not names:
+            return self
+        for new, old in names.items():
+            if old not in self.columns:
+                got = f"{new}={old}"
+                raise ArgumentError("columns", f"NEW=OLD with a column of {self.source}: {list(self.columns)}", got)
+            if new in self.columns:
+                hint = f"Leave out {new!r}, or choose another name"
+                raise ArgumentError("columns", f"a name that {self.source} does not have yet", repr(new), hint)
+        by_old = {old: new for new, old in names.items()}
+        found = {by_old.get(name, name): column for name, column in self.columns.items()}
+        columns = {name: dataclasses.replace(column, name=name) for name, column in found.items()}
+        return dataclasses.replace(self, columns=columns, parsed={})
 
 
 def wrong(where: str, expected: str, got: object, hint: str = "") -> DataError:

@@ -11,6 +11,7 @@ import typer
 
 from hgraph.cli.common import JsonOption, QuietOption, plain_errors
 from hgraph.cli.numbers import SEEDS, whole
+from hgraph.cli.reading import ColumnOption, DecimalOption, DelimiterOption, MissingOption, TableOptions, pairs
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def build(
     ] = None,
     metric: Annotated[Metric | None, typer.Option(help="Distance of --knn; default euclidean.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of the nodes file to predict.")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="role=column, for columns with other names; repeatable.")
-    ] = None,
+    column: ColumnOption = None,
     kind: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,14 +85,9 @@ def build(
         str | None,
         typer.Option(help="Column names of a hyperedges or edges file without a header line, separated by commas."),
     ] = None,
-    missing: Annotated[
-        str | None,
-        typer.Option(
-            help="Values to read as missing, separated by commas; pass '' to treat only empty cells as missing. "
-            "Default: NA, None, null, ..."
-        ),
-    ] = None,
-    decimal: Annotated[str | None, typer.Option(help="Decimal separator of numbers, . or , (default .).")] = None,
+    missing: MissingOption = None,
+    decimal: DecimalOption = None,
+    delimiter: DelimiterOption = None,
     task: Annotated[
         Task | None, typer.Option(help="Default: regression for labels with fractions, else classification.")
     ] = None,
@@ -125,6 +119,7 @@ def build(
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
 
+    reading = TableOptions.of(column, delimiter, decimal, missing)
     uses_columns = bool(label or kind) or split is not Split.STRATIFIED
     needed = {
         "--out": out is None,
@@ -139,21 +134,23 @@ def build(
     place = check_place(out, force=force)
     links: dict[str, Any] = {"hyperedges": hyperedges, "edges": edges}
     if header is not None:
-        links = {k: v if v is None else read_table(v, names=header.split(",")) for k, v in links.items()}
+        options: dict[str, Any] = {"names": header.split(","), "delimiter": delimiter}
+        links = {k: v if v is None else read_table(v, **options) for k, v in links.items()}
     dataset = from_tables(
         nodes,
         **links,
         label=label,
-        columns=_pairs("column", column),
-        types=_pairs("type", kind),
+        columns=reading.columns,
+        types=pairs("type", kind),
         task=None if task is None else task.value,
         directed=directed,
         duplicates=duplicates.value,
         separator=separator,
         knn=knn,
         metric="euclidean" if metric is None else metric.value,
-        **({} if missing is None else {"missing": _missing(missing)}),
+        **({} if reading.missing is None else {"missing": reading.missing}),
         decimal=decimal,  # type: ignore[arg-type]
+        delimiter=delimiter,
         split=split.value,
         split_column=split_column,
         shares=_numbers("shares", shares),
@@ -209,19 +206,6 @@ def _argument(out: Path) -> str:
 
     text = str(out)
     return text if "/" in text or text not in names() else f"./{text}"
-
-
-def _pairs(name: str, texts: list[str] | None) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts or []]
-    for key, sign, value in pairs:
-        if not (key and sign and value):
-            raise ArgumentError(name, "key=value", repr(key + sign + value))
-    return {key: value for key, _, value in pairs}
-
-
-def _missing(text: str) -> tuple[str, ...]:
-    """The empty cell and the given texts."""
-    return ("", *(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _numbers(name: str, text: str) -> list[float]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hgraph.cli.reading import TableOptions
 from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["with_new_nodes"]
 
 
-def with_new_nodes(
-    data: Data, nodes: Path, links: dict[str, Path | None], columns: dict[str, str], delimiter: str | None = None
-) -> Data:
+def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], reading: TableOptions | None = None) -> Data:
     """Append the rows of a table to the data as new nodes; the result has no splits.
 
     Args:
@@ -25,8 +24,8 @@ def with_new_nodes(
         nodes: one row per new node, with its id and the columns of the features.
         links: ``hyperedges`` or ``edges`` among new nodes and between new and known nodes; with both None, the new
             nodes are isolated. A hyperedge with a known name gets additional members.
-        columns: role -> column, as in `from_tables`.
-        delimiter: the delimiter of the nodes file.
+        reading: how the tables are read; its columns are roles of all tables, or features of the nodes file. Its
+            delimiter is that of the nodes file.
 
     Raises:
         ArgumentError: the data has no named columns and nodes, or a new node has the id of a known one.
@@ -38,14 +37,21 @@ def with_new_nodes(
 
     from hgraph.datasets import from_tables, read_table
     from hgraph.datasets.tables.ids import unique
-    from hgraph.datasets.tables.roles import Roles
+    from hgraph.datasets.tables.roles import ROLES, Roles
     from hgraph.structure import Graph
 
     encoder, names = data.meta.get("encoder"), data.meta.get("node_names")
     if encoder is None or names is None:
         hint = "Build the data set with `hgraph datasets build --nodes NODES`"
         raise ArgumentError("run", "a run trained on a data set built with node ids and columns", "another run", hint)
-    table = read_table(nodes, delimiter=delimiter)
+    reading = reading or TableOptions()
+    columns, encoder = reading.columns, encoder.read_with(decimal=reading.decimal, missing=reading.missing)
+    features = {c.name for c in encoder.codings} - set(ROLES)
+    for name in columns:
+        if name not in features and name not in ROLES:
+            raise ArgumentError("column", f"roles or columns of the network: {sorted(features)}", repr(name))
+    table = read_table(nodes, delimiter=reading.delimiter)
+    table = table.renamed({new: old for new, old in columns.items() if new in features})
     key = Roles(table, {k: v for k, v in columns.items() if k == "id"}).need("id")[0]
     new_names = list(unique(table, key, "node"))
     known = set(map(str, names))
@@ -60,9 +66,9 @@ def with_new_nodes(
     if any(links.values()):
         if links[kind] is None:
             raise ArgumentError(kind, f"the {kind} of the new nodes, because the network uses {kind}", "the other kind")
-        others = {role: column for role, column in columns.items() if role != "id"}
+        others = {role: column for role, column in columns.items() if role != "id" and role in ROLES}
         directed = isinstance(data.structure, Graph) and data.structure.directed
-        options: Any = {kind: links[kind], "columns": others, "directed": directed}
+        options: Any = {kind: links[kind], "columns": others, "directed": directed, "decimal": reading.decimal}
         made = from_tables({"id": ids}, **options)[0]
         added = made.structure, made.meta.get("hyperedge_names") or ()
     x = torch.cat([data.x, encoder.transform(table).to(data.x)])

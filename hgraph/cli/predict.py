@@ -15,6 +15,7 @@ import typer
 from hgraph.cli.common import LOG, QuietOption, RootOption, check_file, device_of, plain_errors
 from hgraph.cli.node_runs import class_names
 from hgraph.cli.predictions import prediction_writer
+from hgraph.cli.reading import ColumnOption, DecimalOption, MissingOption, TableOptions
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
 from hgraph.cli.teachers import as_graph, as_hypergraph
 from hgraph.cli.towers import is_run
@@ -60,10 +61,9 @@ def predict(
     edges: Annotated[
         Path | None, typer.Option(help="Edges of new nodes; the rows are then predicted by the network.")
     ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="role=column, for columns of hyperedges or edges with other names; repeatable."),
-    ] = None,
+    column: ColumnOption = None,
+    decimal: DecimalOption = None,
+    missing: MissingOption = None,
     dataset: Annotated[
         str | None, typer.Option(help="Other data with the same columns; its unlabeled nodes are predicted.")
     ] = None,
@@ -89,8 +89,7 @@ def predict(
     if describe:
         _describe(run, as_json)
         return
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ArgumentError("delimiter", "one character, not a quote or line end", repr(delimiter))
+    reading = TableOptions.of(column, delimiter, decimal, missing)
     links = {"hyperedges": hyperedges, "edges": edges}
     if hyperedges is not None and edges is not None:
         raise ArgumentError("edges", "either --hyperedges or --edges", "both")
@@ -100,22 +99,20 @@ def predict(
     inputs = [path for path in (rows, hyperedges, edges) if path is not None]
     if out is not None and str(out) != "-":
         check_file("out", out, *inputs, run=run)
-    roles = _roles(column)
     if rows is not None and not has_links and not _is_without_student(run):
         if dataset is not None or every:
             raise ArgumentError(
                 "dataset" if every is False else "all", "no file of rows together with this option", str(rows)
             )
         predictor = predictor_of(run, program)
+        predictor.reading(columns=reading.columns, decimal=decimal, missing=reading.missing)
         task, classes = predictor.task, predictor.classes
         blocks = _student_blocks(predictor, rows, key, delimiter)
     else:
         predictor = None
         if key is not None:
-            roles["id"] = key
-        blocks, task, classes = _network_blocks(
-            run, rows, links, roles, dataset, every, device, root, delimiter, program
-        )
+            reading = dataclasses.replace(reading, columns=reading.columns | {"id": key})
+        blocks, task, classes = _network_blocks(run, rows, links, reading, dataset, every, device, root, program)
     output_delimiter = delimiter or (_delimiter(rows) if rows is not None else ",")
     name = next(blocks)
     style: dict[str, Any] = {"proba": proba, "as_json": as_json, "delimiter": output_delimiter}
@@ -133,14 +130,6 @@ def _is_without_student(run: Path) -> bool:
     if any((folder / "student.json").is_file() for folder in (run, run / "student")) or is_run(str(run)):
         return False
     return (run / "model.safetensors").is_file()
-
-
-def _roles(texts: list[str] | None) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts or []]
-    for role, sign, name in pairs:
-        if not (role and sign and name):
-            raise ArgumentError("column", "role=column", repr(role + sign + name))
-    return {role: name for role, _, name in pairs}
 
 
 def _delimiter(rows: Path) -> str:
@@ -189,12 +178,11 @@ def _network_blocks(
     run: Path,
     rows: Path | None,
     links: dict[str, Path | None],
-    roles: dict[str, str],
+    reading: TableOptions,
     dataset: str | None,
     every: bool,
     device: str,
     root: Path | None,
-    delimiter: str | None,
     program: Program | None,
 ) -> tuple[Blocks, NodeTask, tuple[str, ...]]:
     """The predictions of the network, the task, and the names of the classes."""
@@ -229,7 +217,7 @@ def _network_blocks(
     chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y)
     if rows is not None:
         known = data.num_nodes
-        data = with_new_nodes(data, rows, links, roles, delimiter)
+        data = with_new_nodes(data, rows, links, reading)
         chosen = torch.arange(data.num_nodes) >= known
     if not bool(chosen.any()):
         raise ArgumentError(
@@ -239,7 +227,7 @@ def _network_blocks(
     names = data.meta.get("node_names")
     at = chosen.nonzero().flatten().tolist()
     ids = [str(i if names is None else names[i]) for i in at]
-    return iter([roles.get("id", "id"), (ids, predicted)]), settings.task, classes
+    return iter([reading.columns.get("id", "id"), (ids, predicted)]), settings.task, classes
 
 
 def _without_classes(run: Path, data: Data) -> Data:

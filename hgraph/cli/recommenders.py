@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from hgraph.cli.choices import RECOMMENDERS, listed
 from hgraph.cli.common import device_of, environment_info, print_results, run_folder
 from hgraph.cli.numbers import MANY, SEEDS, SETTINGS
+from hgraph.cli.reading import TableOptions
 from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
@@ -33,22 +34,32 @@ __all__ = [
 ]
 
 FILES = ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md")
+READING = ("min_rating", "split", "columns", "delimiter", "decimal")  # options of `load_interactions`
 CUT = 20
 L2 = 1e-5  # penalty on the embeddings of a batch
 
 
 def load_interactions(
-    name: str, root: Path | None, seed: int, *, min_rating: float | None = None, split: str | None = None
+    name: str,
+    root: Path | None,
+    seed: int,
+    *,
+    min_rating: float | None = None,
+    split: str | None = None,
+    **reading: Any,
 ) -> Dataset[Interactions]:
-    """Load the interactions of a listed data set, or of a folder with ``interactions.csv``."""
+    """Load the interactions of a listed data set, or of a folder with ``interactions.csv``.
+
+    ``reading`` has columns, delimiter and decimal of the files, see `from_interactions`.
+    """
     from hgraph import datasets
     from hgraph.datasets.own_interactions import from_interactions, is_own
 
     if is_own(name):
-        return from_interactions(name, seed=seed, min_rating=min_rating, split=split or "random")  # type: ignore[arg-type]
-    for option, value in (("min_rating", min_rating), ("split", split)):
+        return from_interactions(name, seed=seed, min_rating=min_rating, split=split or "random", **reading)  # type: ignore[arg-type]
+    for option, value in (("min_rating", min_rating), ("split", split), *reading.items()):
         if value is not None:
-            raise ArgumentError(option, "no value, because the split of a listed data set is fixed", repr(value))
+            raise ArgumentError(option, "no value, because a listed data set has a fixed form", repr(value))
     card = datasets.info(name)
     if card.task != "recommendation":
         hint = "Or use a folder with interactions.csv (user,item) and, optionally, triples.csv (head,relation,tail)"
@@ -77,6 +88,7 @@ def train_recommender(
     validate_users: int | None,
     min_rating: float | None,
     split: str | None,
+    tables: TableOptions,
     out: Path | None,
     overwrite: bool,
     device: str,
@@ -102,13 +114,13 @@ def train_recommender(
     folder = run_folder(out, dataset, model, seed)
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
-    loaded = load_interactions(dataset, root, seed, min_rating=min_rating, split=split)
+    loaded = load_interactions(dataset, root, seed, min_rating=min_rating, split=split, **tables.given())
     data: Interactions = loaded[0]
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "patience": 10 if patience is None else patience}
     options |= {"l2": L2 if l2 is None else l2, "validate_users": validate_users}
     try:
         settings = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, "pretrain": pretrain, **options}
-        settings |= {"min_rating": min_rating, "split": split}
+        settings |= {"min_rating": min_rating, "split": split} | tables.given()
         seen = fingerprint(data)
         with running(folder, settings | {"data": repr(data), "data_sha256": seen}, overwrite=overwrite) as place:
             network = network_of(model, data, seed, hidden).to(where)
@@ -184,6 +196,10 @@ def _command(settings: dict[str, Any], device: str, folder: Path) -> str:
     names = ["model", "seed", "epochs", "lr", "patience", "hidden", "l2", "pretrain"]
     for name in (*names, "validate_users", "min_rating", "split"):
         words += [] if settings[name] is None else [f"--{name.replace('_', '-')}", str(settings[name])]
+    for role, column in settings.get("columns", {}).items():
+        words += ["--column", f"{role}={column}"]
+    for name in ("delimiter", "decimal"):
+        words += [f"--{name}", settings[name]] if name in settings else []
     return shlex.join([*words, "--device", device, "--out", str(folder)])
 
 
@@ -199,6 +215,9 @@ class _Config:
     hidden: Annotated[int, Span(1, SETTINGS["hidden"].high)] | None = None
     min_rating: float | None = None
     split: Literal["random", "time", "last"] | None = None
+    columns: dict[str, str] | None = None
+    delimiter: str | None = None
+    decimal: Literal[".", ","] | None = None
     epochs: Annotated[int, Span(1, MANY)] | None = None
     lr: Annotated[float, Span(0, SETTINGS["lr"].high)] | None = None
     l2: Annotated[float, Span(0, SETTINGS["l2"].high)] | None = None
@@ -231,8 +250,8 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
             raise DataError(f"{file}: {key}: {what}")
         settings = fields_of(_Config, config, file)
         check_source(run, settings.source)
-        reading: dict[str, Any] = {"min_rating": settings.min_rating, "split": settings.split}
-        with naming("source, min_rating, split", file):
+        reading: dict[str, Any] = {name: getattr(settings, name) for name in READING}
+        with naming(f"source, {', '.join(READING)}", file):
             data = load_interactions(settings.source, root, settings.seed, **reading)[0]
         if fingerprint(data) != settings.data_sha256:
             # ids and splits depend on the rows and their order: with other rows, embeddings would belong to other

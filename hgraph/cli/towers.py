@@ -13,7 +13,7 @@ import typer
 
 from hgraph.cli.choices import TOWERS
 from hgraph.cli.common import device_of, environment_info
-from hgraph.cli.recommenders import CUT, figures_of, load_run, network_of, settings_of
+from hgraph.cli.recommenders import CUT, READING, figures_of, load_run, network_of, settings_of
 from hgraph.cli.runs import REPORT, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
 from hgraph.schema import parse
@@ -82,7 +82,7 @@ def distill_run(
             export_towers(student.to("cpu"), data, folder / ONNX)
             figures = measured(teacher.to("cpu"), baseline.to("cpu"), student, data, folder / ONNX)
             saved = {name: config[name] for name in ("dataset", "source", "hidden", "kind")}
-            saved |= {name: config.get(name) for name in ("min_rating", "split")}
+            saved |= {name: config[name] for name in READING if name in config}
             saved |= {
                 "model": TOWERS,
                 "teacher": config["model"],

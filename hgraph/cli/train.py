@@ -33,6 +33,7 @@ from hgraph.cli.common import (
 )
 from hgraph.cli.node_runs import METRICS, config_of_run, figures_of, fit_network, network_of, prepared, write_run
 from hgraph.cli.numbers import SEEDS, real, setting, whole
+from hgraph.cli.reading import TableOptions
 from hgraph.cli.recommenders import train_recommender
 from hgraph.cli.runs import check_folder, running
 from hgraph.cli.seeds import Trained, train_seeds
@@ -122,6 +123,12 @@ def train(
     class_weight: Annotated[
         ClassWeight | None, typer.Option(help="balanced: rare classes weigh as much as frequent ones in the loss.")
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="role=column, for other names in interactions.csv and triples.csv; repeatable."),
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Delimiter of interactions.csv and triples.csv.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="Decimal separator of ratings, . or , (default .).")] = None,
     clip: Annotated[
         float | None, real(low=1e-12, high=1e12, help="Clip the norm of all gradients to this value.")
     ] = None,
@@ -155,6 +162,7 @@ def train(
             return train_recommender(
                 dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
                 pretrain=None if pretrain is None else pretrain.value, validate_users=validate_users, out=out,
+                tables=TableOptions.of(column, delimiter, decimal),
                 min_rating=min_rating, split=None if split is None else split.value,
                 overwrite=overwrite, device=device, threads=threads, root=root, quiet=quiet,
             )  # fmt: skip
@@ -162,7 +170,8 @@ def train(
         _run(one_recommender, context, seed, seeds, out, dataset, network_name.value, overwrite, as_json)
         return
     for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users),
-                        ("min_rating", min_rating), ("split", split)):  # fmt: skip
+                        ("min_rating", min_rating), ("split", split), ("column", column),
+                        ("delimiter", delimiter), ("decimal", decimal)):  # fmt: skip
         if given is not None:
             raise ArgumentError(
                 name, f"no value, because this option does not apply to {network_name.value}", "a value"

@@ -239,3 +239,91 @@ def test_contradictions_of_knn(tmp_path, monkeypatch, options, match):
     refused = call("datasets", "build", "--nodes", "n.csv", *options, "--out", "set")
     assert refused.exit_code == 2
     assert match in refused.stderr
+
+
+# ---------------------------------------------------------------------- tables of other forms
+
+
+def rows_in(text):
+    return list(csv.reader(text.splitlines()))
+
+
+def test_tables_of_another_form_give_the_same_data_and_predictions(tmp_path, monkeypatch):
+    """Semicolons, decimal commas, other names and texts of missing cells, in building and in predicting."""
+    monkeypatch.chdir(tmp_path)
+    ages = [20.5 + i for i in range(12)]
+    write("n.csv", ["id", "age", "kind"], [(f"n{i}", "" if i == 3 else a, "ab"[i % 2]) for i, a in enumerate(ages)])
+    write("h.csv", ["members"], [(";".join(f"n{j}" for j in range(i, i + 5)),) for i in (0, 2, 5, 7)])
+    lines = [f"n{i};{'-' if i == 3 else str(a).replace('.', ',')};{'ab'[i % 2]}" for i, a in enumerate(ages)]
+    (tmp_path / "d.csv").write_text("Nummer;Alter;kind\n" + "\n".join(lines) + "\n")
+    (tmp_path / "dh.csv").write_text(
+        "Leute\n" + "\n".join("|".join(f"n{j}" for j in range(i, i + 5)) for i in (0, 2, 5, 7))
+    )
+    base = ("datasets", "build", "--label", "kind", "--out")
+    assert call(*base, "plain", "--nodes", "n.csv", "--hyperedges", "h.csv").exit_code == 0
+    form = ("--column", "age=Alter", "--delimiter", ";", "--decimal", ",", "--missing", "-")
+    done = call(*base, "other", "--nodes", "d.csv", "--hyperedges", "dh.csv", *form, "--column", "id=Nummer",
+                "--column", "members=Leute")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    plain, other = load_set("plain")[0], load_set("other")[0]
+    assert torch.equal(plain.x, other.x)
+    assert plain.structure.equal(other.structure)
+    assert [c.name for c in other.meta["encoder"].codings] == ["age"]
+    assert call("distill", "plain", "--epochs", 2, "--out", "run", "--quiet").exit_code == 0
+    assert call("train", "plain", "--epochs", 2, "--out", "network", "--quiet").exit_code == 0
+    expected = rows_in(call("predict", "run", "n.csv", "--id", "id").stdout)
+    found = rows_in(call("predict", "run", "d.csv", "--id", "Nummer", *form).stdout.replace(";", ","))
+    assert found[1:] == expected[1:]
+    (tmp_path / "new.csv").write_text((tmp_path / "d.csv").read_text().replace("\nn", "\nm"))
+    write("links.csv", ["members"], [("m0;n1",)])
+    words = ("predict", "network", "new.csv", "--hyperedges", "links.csv", "--id", "Nummer")
+    done = call(*words, *form)
+    assert done.exit_code == 0, done.output
+    assert len(done.stdout.splitlines()) == 13
+
+
+@pytest.mark.parametrize(
+    ("command", "match"),
+    [
+        (["predict", "run", "nodes.csv", "--column", "agee=age"], "columns of the student"),
+        (["predict", "run", "nodes.csv", "--column", "age=years"], "expected a column 'years'"),
+        (["predict", "run", "nodes.csv", "--column", "age=kind"], "expected one column for 'age', got two"),
+        (["predict", "run", "nodes.csv", "--decimal", ";"], "decimal: expected '.' or ','"),
+        (["predict", "run", "nodes.csv", "--column", "age"], "column: expected key=value"),
+        (["datasets", "build", "--nodes", "nodes.csv", "--knn", "2", "--out", "o", "--column", "years=agee"],
+         "new names of the columns ['id', 'age', 'kind'], got years=agee"),
+        (["datasets", "build", "--nodes", "nodes.csv", "--knn", "2", "--out", "o", "--column", "kind=age"],
+         "a name that nodes.csv does not have yet, got 'kind'"),
+        (["train", "./set", "--delimiter", ";"], "because hgnn+ has no such setting"),
+    ],
+)  # fmt: skip
+def test_errors_of_reading(place, command, match):
+    assert call("distill", "./set", "--epochs", 1, "--out", "run", "--overwrite", "--quiet").exit_code == 0
+    refused = call(*command)
+    assert refused.exit_code == 2
+    assert match in refused.stderr
+
+
+def test_interactions_of_another_form(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pairs = [(f"u{i}", f"i{j}", "4,5" if (i + j) % 2 else "1,5") for i in range(6) for j in range(i, i + 4)]
+    for name in ("plain", "other"):
+        (tmp_path / name).mkdir()
+    write("plain/interactions.csv", ["user", "item", "rating"], [(u, i, r.replace(",", ".")) for u, i, r in pairs])
+    text = "Kunde;Ware;Punkte\n" + "\n".join(";".join(row) for row in pairs) + "\n"
+    (tmp_path / "other" / "interactions.csv").write_text(text)
+    names = {"user": "Kunde", "item": "Ware", "rating": "Punkte"}
+    form = {"columns": names, "delimiter": ";", "decimal": ","}
+    assert from_interactions("other", min_rating=3, **form)[0].equal(from_interactions("plain", min_rating=3)[0])
+    words = [word for role, name in names.items() for word in ("--column", f"{role}={name}")]
+    done = call("train", "other", "--model", "bprmf", "--epochs", 1, "--min-rating", 3, *words, "--delimiter", ";",
+                "--decimal", ",", "--out", "run", "--quiet")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert call("recommend", "run", "--user", "u1").exit_code == 0
+    command = json.loads((tmp_path / "run" / "config.json").read_text())["command"]
+    assert "--column user=Kunde" in command
+    assert "--delimiter ';' --decimal ," in command
+    with pytest.raises(DataError, match=r"--column user=NAME"):
+        from_interactions("other")
+    with pytest.raises(ValueError, match="Did you mean 'user'"):
+        from_interactions("plain", columns={"usr": "user"})

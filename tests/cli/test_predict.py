@@ -130,7 +130,7 @@ def test_data_without_labels_is_predicted():
 
 def test_new_members_join_known_hyperedges(place):
     data = load("./set")[0]
-    joined = with_new_nodes(data, place / "new.csv", {"hyperedges": place / "new-books.csv", "edges": None}, {})
+    joined = with_new_nodes(data, place / "new.csv", {"hyperedges": place / "new-books.csv", "edges": None})
     names = [*data.meta["hyperedge_names"], "fresh"]
     members = dict(zip(names, joined.structure.to_lists(), strict=True))
     before = dict(zip(data.meta["hyperedge_names"], data.structure.to_lists(), strict=True))

@@ -312,7 +312,7 @@ def test_wrong_nodes_are_refused_with_their_position(tmp_path, text, options, pl
         ({"hyperedges": None}, "either hyperedges, edges or knn, got none"),
         ({"edges": LINE}, "got hyperedges and edges"),
         ({"label": "color"}, "label: expected a column of nodes"),
-        ({"columns": {"color": "team"}}, "roles among"),
+        ({"columns": {"color": "teem"}}, "roles among"),
         ({"types": {"color": "text"}}, "types: expected columns of nodes"),
         ({"types": {"age": "number"}}, "one of .*'numeric'"),
         ({"duplicates": "keep"}, "'error', 'sum' or 'first'"),

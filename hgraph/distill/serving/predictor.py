@@ -83,6 +83,8 @@ class Predictor:
         self._run: Callable[[Tensor], Tensor] = Layers(path) if self.program == "layers" else Onnx(path)
         self.unseen: dict[str, dict[str, int]] = {}
         self.encoder: Any = None
+        self._named: dict[str, str] = {}
+        self._decimal: str | None = None
         if card.encoder:
             from hgraph.datasets.tables import Encoder
 
@@ -105,6 +107,35 @@ class Predictor:
         if logits.shape != (2, len(self.classes)):
             counts = f"{len(self.classes)}, for logits of shape {list(logits.shape)} for 2 rows"
             raise DataError(f"{file}: classes: expected one name per output of the program, got {counts}")
+
+    def reading(
+        self,
+        *,
+        columns: Mapping[str, str] | None = None,
+        decimal: str | None = None,
+        missing: Sequence[str] | None = None,
+    ) -> None:
+        """Set how files of rows are read, if they differ from the tables of the training.
+
+        Args:
+            columns: column of the student -> its name in the files.
+            decimal: the decimal sign of numbers, "." or ","; None is that of the training.
+            missing: texts of missing cells; None are those of the training.
+
+        Raises:
+            ArgumentError: the student has no such column, or its features are numbers without missing cells.
+        """
+        for name in columns or {}:
+            if name not in self.columns:
+                raise ArgumentError("columns", f"columns of the student: {list(self.columns)[:20]}", repr(name))
+        if decimal not in (None, ".", ","):
+            raise ArgumentError("decimal", "'.', ',' or None", repr(decimal))
+        if missing is not None and self.encoder is None:
+            raise ArgumentError("missing", "no value, because every feature of this student is a number", missing)
+        self._named = {column: name for name, column in (columns or {}).items()}
+        self._decimal = decimal
+        if self.encoder is not None:
+            self.encoder = self.encoder.read_with(decimal=decimal, missing=missing)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -182,7 +213,7 @@ class Predictor:
             if name not in columns:
                 raise DataError(f"rows: expected a column {name!r}, got {list(columns)[:20]}")
         try:
-            numbers = [[float(v) for v in columns[name]] for name in self.columns]
+            numbers = [[self._number(v) for v in columns[name]] for name in self.columns]
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"rows: expected numbers in all cells ({error})") from None
         x = torch.tensor(numbers, dtype=torch.float32).view(len(self.columns), -1).T.contiguous()
@@ -191,6 +222,20 @@ class Predictor:
             got = columns[self.columns[column]][row]
             raise DataError(f"row {row}: column {self.columns[column]!r}: expected a finite number, got {got!r}")
         return x
+
+    def _number(self, cell: Any) -> float:
+        if self._decimal == "," and isinstance(cell, str):
+            cell = cell.replace(".", "").replace(",", ".")
+        return float(cell)
+
+    def _renamed(self, header: Sequence[str], path: Path) -> list[str]:
+        """The header of a file with the names of the student."""
+        if absent := [name for name in self._named if name not in header]:
+            raise DataError(f"{path}: expected a column {absent[0]!r}, got {list(header)[:20]}")
+        found = [self._named.get(name, name) for name in header]
+        if twice := [name for name in self._named.values() if found.count(name) > 1]:
+            raise DataError(f"{path}: expected one column for {twice[0]!r}, got two. Leave one out")
+        return found
 
     def stream(
         self, path: str | os.PathLike[str], *, rows: int = 4096, delimiter: str | None = None
@@ -233,13 +278,14 @@ class Predictor:
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=rows):
-                    columns = batch.to_pydict()
+                    content = batch.to_pydict()
+                    columns = dict(zip(self._renamed(list(content), path), content.values(), strict=True))
                     yield columns, self.predictions(self.features(columns))
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{path}: cannot be read as Parquet ({error})") from error
 
     def _csv(self, lines: Any, path: Path, rows: int) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:
-        header = [name.strip() for name in next(lines, [])]
+        header = self._renamed([name.strip() for name in next(lines, [])], path)
         first = 2
         while block := list(islice(_whole(lines, len(header), path), rows)):
             columns = {name: [row[i] for row in block] for i, name in enumerate(header)}

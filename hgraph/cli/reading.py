@@ -1,0 +1,80 @@
+"""How tables are read: the options --column, --delimiter, --decimal and --missing, shared by the commands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import typer
+
+from hgraph.errors import ArgumentError
+
+__all__ = ["ColumnOption", "DecimalOption", "DelimiterOption", "MissingOption", "TableOptions", "pairs"]
+
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="NEW=OLD: the column OLD of a table is read as NEW, a role or a name; repeatable."),
+]
+DelimiterOption = Annotated[
+    str | None, typer.Option("--delimiter", help="Delimiter of CSV files; default: found from the first line.")
+]
+DecimalOption = Annotated[str | None, typer.Option("--decimal", help="Decimal separator of numbers, . or ,.")]
+MissingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--missing",
+        help="Values to read as missing, separated by commas; pass '' to treat only empty cells as missing. "
+        "Default: NA, None, null, ...",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How tables are read, see the options.
+
+    Args:
+        columns: new name -> old name.
+        delimiter: the character between fields; None finds it.
+        decimal: the decimal sign; None is the default of the command.
+        missing: texts of missing cells; None are the default of the command.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
+    delimiter: str | None = None
+    decimal: str | None = None
+    missing: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(
+        cls, column: list[str] | None, delimiter: str | None, decimal: str | None, missing: str | None = None
+    ) -> TableOptions:
+        """From the texts of the options.
+
+        Raises:
+            ArgumentError: a text is not of the form of its option.
+        """
+        if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+            raise ArgumentError("delimiter", "one character, not a quote or line end", repr(delimiter))
+        if decimal not in (None, ".", ","):
+            raise ArgumentError("decimal", "'.' or ','", repr(decimal))
+        texts = None if missing is None else ("", *(part.strip() for part in missing.split(",") if part.strip()))
+        return cls(pairs("column", column), delimiter, decimal, texts)
+
+    def given(self) -> dict[str, Any]:
+        """The options that are not the default, by name, without the texts of missing cells."""
+        found = {"columns": self.columns or None, "delimiter": self.delimiter, "decimal": self.decimal}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def pairs(name: str, texts: list[str] | None) -> dict[str, str]:
+    """The texts "key=value" of an option.
+
+    Raises:
+        ArgumentError: a text of another form.
+    """
+    found = [text.partition("=") for text in texts or []]
+    for key, sign, value in found:
+        if not (key and sign and value):
+            raise ArgumentError(name, "key=value", repr(key + sign + value))
+    return {key: value for key, _, value in found}
