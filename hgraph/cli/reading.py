@@ -23,7 +23,8 @@ MissingOption = Annotated[
     str | None,
     typer.Option(
         "--missing",
-        help="Texts of missing cells, separated by commas; '' is the empty cell only. Default: NA, None, null, ...",
+        help="Values to read as missing, separated by commas; pass '' to treat only empty cells as missing. "
+        "Default: NA, None, null, ...",
     ),
 ]
 

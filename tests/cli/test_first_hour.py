@@ -294,7 +294,7 @@ def test_tables_of_another_form_give_the_same_data_and_predictions(tmp_path, mon
          "new names of the columns ['id', 'age', 'kind'], got years=agee"),
         (["datasets", "build", "--nodes", "nodes.csv", "--knn", "2", "--out", "o", "--column", "kind=age"],
          "a name that nodes.csv does not have yet, got 'kind'"),
-        (["train", "./set", "--delimiter", ";"], "this option does not apply to hgnn+"),
+        (["train", "./set", "--delimiter", ";"], "because this option does not apply to hgnn+"),
     ],
 )  # fmt: skip
 def test_errors_of_reading(place, command, match):
