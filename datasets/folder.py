@@ -132,7 +132,7 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
     structure, tensors = load_structure(path / "structure.safetensors"), _tensors(path / "tensors.safetensors")
     if not isinstance(structure, (Graph, Hypergraph)):
         raise DataError(f"{path}: expected a graph or hypergraph, got {type(structure).__name__}")
-    meta = _meta(path / "meta.json", tensors)
+    meta = _meta(path / "meta.json", tensors, head.version)
     if head.encoder:
         meta["encoder"] = Encoder.load(path)
     try:
@@ -346,13 +346,14 @@ def _upgraded(head: dict[str, Any]) -> dict[str, Any]:
     return head | {"card": card, "target": _RENAMED.get(target, target) if isinstance(target, str) else target}
 
 
-def _meta(file: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _meta(file: Path, tensors: Mapping[str, Tensor], version: int) -> dict[str, Any]:
     """The metadata of the data set: that of the file, and tensors."""
+    renamed = _RENAMED if version == 1 else {}
     texts = parse(file.read_bytes(), file)
     if not isinstance(texts, dict):
         raise DataError(f"{file}: expected an object with keys, got {type(texts).__name__}")
     meta: dict[str, Any] = {
-        _RENAMED.get(str(k), str(k)): tuple(v) if isinstance(v, list) else v for k, v in texts.items()
+        renamed.get(str(k), str(k)): tuple(v) if isinstance(v, list) else v for k, v in texts.items()
     }
     return meta | {name.removeprefix("meta."): t for name, t in tensors.items() if name.startswith("meta.")}
 

@@ -27,6 +27,7 @@ __all__ = [
     "TensorTable",
     "cached",
     "cached_by_size",
+    "cached_for",
     "can_cache",
     "can_cache_compiled",
     "permuted",
@@ -72,6 +73,23 @@ def cached(structure: HasTensors, key: Hashable, compute: Callable[[], T]) -> T:
         with torch.inference_mode(False):  # a value first computed in inference mode must also work in training
             found[key] = (versions, compute())
     return found[key][1]
+
+
+def cached_for(structure: HasTensors, x: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
+    """`cached`, for a value that depends on a tensor too: one value per structure, key and tensor.
+
+    Use it for what is computed from constant features once. Nothing is cached for a tensor with a gradient, or for one
+    made in inference mode, whose writes cannot be noticed.
+    """
+    if x.requires_grad or x.is_inference() or not can_cache(structure):
+        return compute()
+    table: TensorTable[T] = cached(structure, ("by tensor", key), TensorTable)
+    found = table.get(x)
+    if found is None:
+        with torch.inference_mode(False):
+            found = compute()
+        table.put(x, found)
+    return found
 
 
 def can_cache(structure: HasTensors) -> bool:

@@ -40,7 +40,7 @@ from hgraph.cli.teachers import (
     prepare,
     split_of,
 )
-from hgraph.cli.threads import ThreadsOption, node_step, training_threads
+from hgraph.cli.threads import ThreadsOption, training_threads
 from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
@@ -184,7 +184,7 @@ def distill(
     options["positions"] = positions_of(data, split, size)
     with (
         running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place,
-        training_threads(threads, place, node_step(networks["teacher"], on)) as count,
+        training_threads(threads, place, learned.step(networks)) as count,
     ):
         options["progress"] = False if quiet else None
         networks_in_turn = networks["teacher"], networks["mlp"], networks["student"]

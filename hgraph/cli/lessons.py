@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.node_runs import METRICS, Prepared, prepared
-from hgraph.cli.teachers import Student, networks_of
+from hgraph.cli.teachers import MLP, Student, networks_of
+from hgraph.cli.threads import node_step
 from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError
 from hgraph.schema import parse, read_lines
@@ -87,6 +89,12 @@ class Lesson:
             load_weights(made["teacher"], self.run, "model", self.on.data, self.source)
         return made
 
+    def step(self, networks: dict[str, nn.Module]) -> Callable[[], object]:
+        """One step of what is trained first: the teacher, or the MLP if the teacher is trained already."""
+        if self.fit is None:
+            return node_step(networks["teacher"], self.on)
+        return node_step(networks["mlp"], replace(self.on, model=MLP))
+
 
 @dataclass(frozen=True)
 class _Epoch:
@@ -103,7 +111,7 @@ def _fit_of(run: Path) -> FitResult:
     if not (run / METRICS).is_file():
         return FitResult([], 0, 0.0)
     history = [record for _, record in read_lines(run / METRICS, _Epoch, hint="Train again with --overwrite")]
-    scores = [float(record.get("validation", -math.inf)) for record in history]
+    scores = [-math.inf if record.get("validation") is None else float(record["validation"]) for record in history]
     scored = any(score > -math.inf for score in scores)
     best = scores.index(max(scores)) + 1 if scored else len(history)
     return FitResult(history, best, 0.0)

@@ -14,6 +14,7 @@ import typer
 from hgraph.cli.common import LOG, format_value
 from hgraph.cli.runs import REPORT, check_folder, write_json
 from hgraph.errors import ArgumentError, DataError
+from hgraph.schema import parse
 
 __all__ = ["Trained", "train_seeds"]
 
@@ -81,10 +82,13 @@ def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse(path.read_bytes(), path)
         before, done = content["settings"], dict(content["seeds"])
+        parts = [before, *(done[seed][name] for seed in done for name in ("head", "figures"))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Pass --overwrite to start over") from error
+    if not all(isinstance(part, dict) for part in parts):
+        raise DataError(f"{path}: expected objects with keys. Pass --overwrite to start over")
     for name, value in json.loads(json.dumps(settings)).items():
         if before.get(name) != value:
             hint = "Use the same value, choose another --out, or pass --overwrite to start over"

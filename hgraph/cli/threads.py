@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -71,6 +71,7 @@ def training_threads(count: int | str | None, place: Path, step: Callable[[], ob
         hint = f"Pass --threads {before} to resume it, or --overwrite to start over"
         raise ArgumentError("threads", f"{before}, as in the stopped run", count, hint)
     number = count or before or fastest_threads(step)
+    del step  # and its copy of the network with it
     if count is None and before is None:
         LOG.info("threads: %d, the faster of one and all for this training", number)
     place.mkdir(parents=True, exist_ok=True)
@@ -83,11 +84,17 @@ def node_step(network: nn.Module, on: Prepared) -> Callable[[], object]:
     """One training step of a copy of the network, for `training_threads`."""
     from hgraph.train import task_loss, training_view
 
-    part = training_view(on.data, on.split, task=on.task)
-    inputs = (part.x,) if on.model.data == "features" else (part.x, part.structure)
-    loss, _ = task_loss(part)
-    trial = copy.deepcopy(network).train()
-    return lambda: loss(trial(*inputs)).backward()
+    made: list[Any] = []
+
+    def step() -> None:
+        if not made:  # only where steps are timed
+            part = training_view(on.data, on.split, task=on.task)
+            inputs = (part.x,) if on.model.data == "features" else (part.x, part.structure)
+            made.extend((copy.deepcopy(network).train(), inputs, task_loss(part)[0]))
+        trial, arguments, loss = made
+        loss(trial(*arguments)).backward()
+
+    return step
 
 
 def _saved(file: Path) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.common import LOG, load
@@ -47,8 +47,8 @@ class _Options:
     weight_decay: Annotated[float, Span(0, SETTINGS["weight_decay"].high)] | None = None
     patience: Annotated[int, Span(1, MANY)] | None = None
     clip: Annotated[float, Span(1e-12, 1e12)] | None = None
-    schedule: str | None = None
-    precision: str | None = None
+    schedule: Literal["constant", "cosine"] = "constant"
+    precision: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)

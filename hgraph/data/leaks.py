@@ -36,16 +36,15 @@ def copies_of_label(
     ["Column 'code' is a one-to-one code of the label: predicting from it is no task."]
     """
     classes, found = list(label), []
-    num_rows = sum(y not in missing for y in classes)
     for name, cells in columns.items():
-        pairs = {(c, y) for c, y in zip(cells, classes, strict=True) if c not in missing and y not in missing}
-        pairs = {(canonical(c), canonical(y)) for c, y in pairs}
+        both = [(c, y) for c, y in zip(cells, classes, strict=True) if c not in missing and y not in missing]
+        pairs = {(canonical(c), canonical(y)) for c, y in set(both)}
         ways = {len({pair[side] for pair in pairs}) for side in (0, 1)}
         if ways != {len(pairs)} or len(pairs) < 2:
             continue
         if all(c == y for c, y in pairs):
             found.append(f"Column {name!r} is a copy of the label: predicting from it is no task.")
-        elif len(pairs) < num_rows:  # a column of ids is one-to-one with a label that never repeats
+        elif len(pairs) < len(both):  # a column of ids is one-to-one with a label that never repeats
             found.append(f"Column {name!r} is a one-to-one code of the label: predicting from it is no task.")
     return found
 

@@ -184,6 +184,9 @@ class Split:
             torch.randperm(len(split.test), generator=generator)[: round(unseen_fraction * len(split.test))]
         ]
         seen = torch.ones(data.num_nodes, dtype=torch.bool)
+        if split.observed is not None:  # what is hidden already stays so
+            seen = torch.zeros_like(seen)
+            seen[split.observed] = True
         seen[hidden] = False
         observed = seen.nonzero().flatten()
         return cls(data.structure, split.train, split.val, split.test, observed).rebuilt(data)

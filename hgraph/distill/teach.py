@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.data import Data
+from hgraph.distill.foreign import adapted
 from hgraph.distill.objectives import lighthgnn
 from hgraph.distill.objectives.activations import penultimate
 from hgraph.distill.objectives.high_order import HighOrder
@@ -78,9 +79,10 @@ def distill(
     part = training_view(data, split, task=task)
     check_objective(objective, part)
     teacher_fn, teacher_logits = resolve_teacher(teacher, part)
-    embed = partial(penultimate, teacher, part.x, part.structure) if isinstance(teacher, nn.Module) else None
+    embed = partial(_embedding, teacher, part) if isinstance(teacher, nn.Module) else None
+    x = part.x
     part = part if positions is None else _with_positions(part, positions, data.split(split).observed)
-    lesson = Lesson(part, student, teacher_fn, teacher_logits, embed)
+    lesson = Lesson(part, student, teacher_fn, teacher_logits, embed, x)
     if validate is None:
         _, validate = task_loss(part)
     try:
@@ -91,6 +93,16 @@ def distill(
     finally:
         for hook in lesson.hooks:
             hook.remove()
+
+
+def _embedding(teacher: nn.Module, part: TrainingView) -> Tensor:
+    """What enters the teacher's last layer, a row per node."""
+    found = penultimate(teacher, part.x, part.structure, call=adapted(teacher))
+    if found.dim() != 2 or len(found) != len(part.x):
+        given = f"{type(teacher).__name__}, whose last layer gets shape {list(found.shape)}"
+        hint = "Leave the term out (nosmog(similarity=0)), or pass target= to MatchSimilarity"
+        raise ArgumentError("teacher", f"a network with an embedding [{len(part.x)}, D]", given, hint)
+    return found
 
 
 def _with_positions(part: TrainingView, positions: Tensor, observed: Tensor | None) -> TrainingView:

@@ -175,7 +175,9 @@ MODELS: tuple[ModelEntry, ...] = (
     ),
     _stack("hnhn", "HNHNConv", "hypergraph", "nodes -> hyperedges -> nodes, by powers of degrees"),
     _stack("unigcn", "UniGCNConv", "hypergraph", "nodes -> hyperedges -> nodes, by both degrees"),
-    _stack("unigat", "UniGATConv", "hypergraph", "mean to hyperedges, attention back"),
+    _stack(
+        "unigat", "UniGATConv", "hypergraph", "mean to hyperedges, attention back", options={"concat": False}
+    ),
     _stack("unigin", "UniGINConv", "hypergraph", "mean to hyperedges, sum back, plus the node's own features"),
     _stack("unisage", "UniSAGEConv", "hypergraph", "mean to hyperedges, sum back, plus the node's own features"),
     _stack("hypersage", "HyperSAGEConv", "hypergraph", "generalized means in both steps, plus the node's own features"),

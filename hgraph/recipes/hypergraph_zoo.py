@@ -7,6 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,23 @@ from hgraph.data import Data, Split
 from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.files import write_atomically
 from hgraph.models import registry
+from hgraph.recipes.recipe import read_results
 from hgraph.structure import Hypergraph
 from hgraph.train import accuracy, build_model, classification_loss, eval_mode, fit, training_view
 
 __all__ = ["prepare", "run"]
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The keys of a line of ``results.jsonl``."""
+
+    model: str
+    dataset: str
+    seed: int
+    epochs: int
+    accuracy: float
+    seconds: float
 
 
 def run(
@@ -52,19 +66,20 @@ def run(
     rows = _chosen(recipe["rows"], only)
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results.jsonl"
-    done = {(r["model"], r["dataset"], r["seed"]) for r in _read(results)}
-    number = recipe["seeds"] if seeds is None else seeds
+    number, epochs = recipe["seeds"] if seeds is None else seeds, recipe["epochs"] if epochs is None else epochs
+    done = {(r["model"], r["dataset"], r["seed"], r["epochs"]) for r in read_results(results, _Record)}
     for seed in range(number):  # one split of every network first, so that an early report is complete
         for row in rows:
-            if (row["model"], row["dataset"], seed) in done:
+            if (row["model"], row["dataset"], seed, epochs) in done:
                 continue
             progress(f"{row['model']}, {row['dataset']}, split {seed}")
             data = prepare(row["dataset"], seed, root).to(device)
-            record = _trained(row, data, seed, recipe["epochs"] if epochs is None else epochs)
+            record = _trained(row, data, seed, epochs)
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
     report = folder / "report.md"
-    write_atomically(report, _report(recipe, rows, _read(results)).encode())
+    records = [r for r in read_results(results, _Record) if r["epochs"] == epochs]
+    write_atomically(report, _report(recipe, recipe["rows"], records).encode())
     return report
 
 
@@ -113,15 +128,6 @@ def _chosen(rows: list[dict[str, Any]], only: Sequence[str]) -> list[dict[str, A
             )
     sets, models = ({n for n in only if n in some} or some for some in (sets, models))
     return [row for row in rows if row["dataset"] in sets and row["model"] in models]
-
-
-def _read(results: Path) -> list[dict[str, Any]]:
-    """The records of the file; an incomplete last line of an interrupted run is left out."""
-    text = results.read_text(encoding="utf-8") if results.exists() else ""
-    lines = text[: text.rfind("\n") + 1]
-    if len(lines) != len(text):
-        write_atomically(results, lines.encode())
-    return [json.loads(line) for line in lines.splitlines()]
 
 
 def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:

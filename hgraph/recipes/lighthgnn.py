@@ -21,7 +21,7 @@ from hgraph.distill import Labels, Term, activations, distill, lighthgnn, lighth
 from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.files import write_atomically
 from hgraph.models import registry
-from hgraph.schema import fields_of, parse
+from hgraph.recipes.recipe import read_results
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train import (
     accuracy,
@@ -77,7 +77,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results.jsonl"
     rows = [row for row in recipe["rows"] if not only or row["dataset"] in only]
-    done = {_key(r) for r in _read(results)}
+    done = {_key(r) for r in read_results(results, _Record)}
     for row in rows:
         for seed in range(recipe["seeds"] if seeds is None else seeds):
             where = {"setting": row["setting"], "dataset": row["dataset"], "teacher": row["teacher"], "seed": seed}
@@ -91,7 +91,7 @@ def run(
                         file.write(json.dumps({**where, **record}) + "\n")
                         file.flush()
     report = folder / "report.md"
-    write_atomically(report, _report(recipe, rows, _read(results)).encode())
+    write_atomically(report, _report(recipe, rows, read_results(results, _Record)).encode())
     return report
 
 
@@ -213,19 +213,6 @@ class _Record:
     unseen: float | None = None
     ece: float | None = None
     topology: float | None = None
-
-
-def _read(results: Path) -> list[dict[str, Any]]:
-    if not results.exists():
-        return []
-    text = results.read_text(encoding="utf-8")
-    lines = text[: text.rfind("\n") + 1].splitlines()  # drops an incomplete last line of an interrupted run
-    if len(text) != text.rfind("\n") + 1:
-        write_atomically(results, "".join(f"{line}\n" for line in lines).encode())
-    found = [parse(line, f"{results}:{number}") for number, line in enumerate(lines, 1)]
-    for number, record in enumerate(found, 1):
-        fields_of(_Record, record, f"{results}:{number}", hint="Delete this line to compute it again")
-    return found
 
 
 def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:

@@ -377,7 +377,7 @@ class _Settings:
     select: str | None = None
     class_weight: Literal["balanced"] | None = None
     mean: tuple[float, ...] = ()
-    scale: tuple[Annotated[float, Span(0)], ...] = ()
+    scale: tuple[Annotated[float, Span(1e-300)], ...] = ()
 
 
 def task_from(settings: Mapping[str, Any] | None, file: str | os.PathLike[str] = "task") -> NodeTask:

@@ -247,3 +247,11 @@ def test_data_and_splits_print_on_one_line():
     assert repr(split) == "Split(train 1, val 0, test 2, transductive)"
     assert repr(data) == f"Data({hg!r}, x=[3, 4], y=[3], splits=['default'])"
     assert "target='graph'" in repr(Data(hg, torch.zeros(3, 4), torch.tensor(1), target="graph"))
+
+
+def test_production_keeps_what_a_split_hides_already():
+    path = Graph.from_edge_index([list(range(9)), list(range(1, 10))], num_nodes=10, directed=False)
+    data = Data(path, torch.eye(10), torch.arange(10) % 2)
+    by_time = Split.by_time(path, torch.arange(10), val_fraction=0.2, test_fraction=0.3)
+    split = Split.production(data, by_time, unseen_fraction=0.4, seed=0)
+    assert set(by_time.unseen.tolist()) <= set(split.unseen.tolist())

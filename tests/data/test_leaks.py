@@ -144,3 +144,8 @@ def test_triples_that_repeat_interactions(tmp_path, caplog):
     found = [text for text in datasets.from_interactions(tmp_path, test=0.4).caveats if "reveals" in text]
     assert any(text.startswith("3 of 3 test pairs are also triples") for text in found)
     assert "3 of 3 test pairs" in caplog.text
+
+
+def test_distinct_values_with_a_missing_cell_are_no_code_of_a_label_that_never_repeats():
+    prices, sizes = [str(i) for i in range(20)], ["", *(str(100 - i) for i in range(19))]
+    assert copies_of_label({"size": sizes}, prices) == []

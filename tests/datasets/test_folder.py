@@ -93,6 +93,14 @@ def test_folders_of_version_1_load_under_the_new_names(tmp_path):
         datasets.load(path)
 
 
+def test_own_metadata_keeps_its_names(tmp_path):
+    data = example()[0]
+    own = Data(data.structure, data.x, data.y, data.splits, {**data.meta, "quirks": "mine", "vertex": "a", "node": "b"})
+    whole = Dataset("p", [own], task="node classification", target_spec={}, license="", redistribute=True, citation="")
+    found = datasets.load(datasets.save(whole, tmp_path / "p"))[0].meta
+    assert (found["quirks"], found["vertex"], found["node"]) == ("mine", "a", "b")
+
+
 def test_graphs_triples_production_splits_and_regression(tmp_path):
     triples = {"head": ["a", "b", "a"], "relation": ["r", "s", "s"], "tail": ["b", "c", "b"]}
     nodes = {"id": ["a", "b", "c"], "y": [0.5, 1, ""]}

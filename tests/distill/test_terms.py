@@ -32,7 +32,7 @@ from hgraph.distill import (
 )
 from hgraph.distill.objectives.high_order import hyperedge_reliability
 from hgraph.errors import ArgumentError
-from hgraph.models import HGNN, MLP
+from hgraph.models import HGNN, LEGCN, MLP
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train import TrainingView, seeded, training_view
 
@@ -364,3 +364,32 @@ def test_nosmog_matches_what_enters_the_last_layers(data):
         distill(torch.zeros(240, 3), student, data, objective=nosmog(), epochs=1)
     with pytest.raises(ArgumentError, match="module: expected a network of several layers"):
         penultimate(nn.Identity(), part.x)
+
+
+def test_passes_inside_a_term_are_not_seen_by_others(data):
+    """NoisyFeatures calls the student again; the similarity is of the pass that made the logits, in either order."""
+    target, learner = numbers(240, 4).float(), students()["custom module"].eval()
+    part, values = training_view(data), []
+    for terms in ((NoisyFeatures(5.0), MatchSimilarity(target, sample=240)), (MatchSimilarity(target, sample=240),)):
+        lesson = Lesson(part, learner, None, torch.zeros(240, 3))
+        bound = [term.bind(lesson) for term in terms]
+        logits = learner(part.x)
+        values.append([loss(logits) for loss in bound][-1].item())
+        for hook in lesson.hooks:
+            hook.remove()
+    assert values[0] == pytest.approx(values[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("objective", [krd, lighthgnn_plus], ids=["krd", "lighthgnn+"])
+def test_teachers_are_asked_without_positions(data, objective):
+    teacher, student = (
+        HGNN(data.num_features, 5, 3),
+        WithPositions(nn.Linear(data.num_features + 2, 3), data.num_features),
+    )
+    result = distill(teacher, student, data, objective=objective(), positions=numbers(240, 2).float(), epochs=2)
+    assert len(result.history) == 2
+
+
+def test_a_teacher_without_an_embedding_of_nodes_is_named(data):
+    with pytest.raises(ArgumentError, match=r"teacher: expected a network with an embedding \[240, D\], got LEGCN"):
+        distill(LEGCN(data.num_features, 4, 3), students()["custom module"], data, objective=nosmog(), epochs=1)

@@ -21,6 +21,7 @@ from hgraph.distill import Predictor, export
 from hgraph.errors import HgraphError
 from hgraph.models import MLP
 from hgraph.recipes import lighthgnn
+from hgraph.recipes.recipe import read_results
 from hgraph.train import Regression, seeded, tune
 from hgraph.train.checkpoint import weights_file
 
@@ -92,7 +93,8 @@ FILES = {
                        "splits", "encoder", "files")),
     "set/meta.json": (lambda p: datasets.load(p / "set"),
                       ("node_names", "class_names", "feature_names", "hyperedge_names", "node_cells")),
-    "results.jsonl": (lambda p: lighthgnn._read(p / "results.jsonl"), ("setting", "teacher", "seed", "accuracy")),
+    "results.jsonl": (lambda p: read_results(p / "results.jsonl", lighthgnn._Record),
+                      ("setting", "teacher", "seed", "accuracy")),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models import (
     EDHNN,
     LEGCN,
@@ -137,6 +137,37 @@ def test_diffusions_are_cached_for_constant_features_alone():
     x.requires_grad_()
     diffuse(x, PLAIN, 2, 0.1).sum().backward()
     close(x.grad, diffuse(torch.ones_like(x), PLAIN, 2, 0.1))  # the operator is symmetric
+
+
+def test_caches_notice_writes_to_the_structure_and_evaluation_does_not_break_training():
+    weight = torch.tensor([0.5, 2.0, 1.0, 3.0, 1.0])
+    for build in (lambda: TFHNN(3, 4, 2), lambda: HyperND(3, 4, 2), lambda: HyperGCN(3, 4, 2)):
+        hypergraph = Hypergraph.from_lists(MEMBERS, num_nodes=6, hyperedge_weight=weight.clone())
+        net, x = build().eval(), features(PLAIN).float()
+        with torch.inference_mode():
+            before = net(x, hypergraph).clone()
+        net(x, hypergraph).sum().backward()
+        hypergraph.hyperedge_weight.mul_(torch.tensor([5.0, 1, 1, 0.1, 1]))
+        after = net(x, hypergraph)
+        torch.testing.assert_close(after, net(x.clone(), hypergraph))
+        assert not torch.allclose(after, before)
+        with torch.inference_mode():
+            made = features(PLAIN).float()
+            first = net(made, hypergraph)
+            assert not torch.allclose(net(made.mul_(3).add_(made[:1] ** 2), hypergraph), first)
+
+
+@pytest.mark.parametrize("build", [
+    lambda: TFHNN(3, 4, 2), lambda: HyperND(3, 4, 2), lambda: HyperGCN(3, 4, 2), lambda: PhenomNN(3, 4, 2),
+    lambda: UniGCNII(3, 4, 2), lambda: EDHNN(3, 4, 2), lambda: SheafHyperGNN(3, 4, 2), lambda: LEGCN(3, 4, 2),
+    lambda: AllDeepSets(3, 4, 2), lambda: AllSetTransformer(3, 4, 2),
+])  # fmt: skip
+def test_other_structures_and_swapped_arguments_are_refused(build):
+    net, x = build(), torch.ones(6, 3)
+    with pytest.raises(ArgumentTypeError, match="structure: expected a Hypergraph, got Graph"):
+        net(x, PLAIN.clique())
+    with pytest.raises(ArgumentTypeError, match=r"structure: expected a Hypergraph, got Tensor"):
+        net(PLAIN, x)
 
 
 def test_tfhnn_parity():

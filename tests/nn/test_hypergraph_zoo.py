@@ -35,6 +35,8 @@ LAYERS = {
     "HypergraphAttentionConv": lambda: HypergraphAttentionConv(3, 2, num_heads=2),
     "HypergraphConv": lambda: HypergraphConv(3, 2),
     "HyperSAGEConv": lambda: HyperSAGEConv(3, 2),
+    "HyperSAGEConv of cubes": lambda: HyperSAGEConv(3, 2, power=3.0),
+    "SheafHypergraphConv": lambda: SheafHypergraphConv(3, 2, stalk_dim=1),
     "UniGATConv": lambda: UniGATConv(3, 2, num_heads=2),
     "UniGINConv": lambda: UniGINConv(3, 2),
     "UniSAGEConv": lambda: UniSAGEConv(3, 2),
@@ -257,12 +259,12 @@ def test_edhnnconv_parity(hypergraph, close, depths, reduce, monkeypatch):
         received[v] += sums.w[e] * h * message / scale if scale else 0.0
     expected = layer.update_mlp(0.7 * received + 0.3 * x0)
     close(layer(x, hypergraph, x0), expected)
-    monkeypatch.setattr(ed_hnn, "_ROWS", 20)  # chunks of a few incidences
+    monkeypatch.setattr(ed_hnn, "_edges_per_chunk", lambda adj, width: 3)
     x.requires_grad_()
     out = layer(x, hypergraph, x0)
     close(out, expected)
     (chunked,) = torch.autograd.grad(out.sum(), x)
-    monkeypatch.setattr(ed_hnn, "_ROWS", 1 << 20)
+    monkeypatch.setattr(ed_hnn, "_edges_per_chunk", lambda adj, width: 1 << 20)
     (whole,) = torch.autograd.grad(layer(x, hypergraph, x0).sum(), x)
     close(chunked, whole)
 
@@ -445,3 +447,28 @@ def test_layers_with_weights_by_features_take_one_example():
     for layer, width in ((HypergraphAttentionConv(3, 2), 3), (SheafHypergraphConv(3, 2, stalk_dim=2), 6)):
         with pytest.raises(ArgumentError, match=rf"x: expected shape \[N, {width}\], got shape \[2, 4, {width}\]"):
             layer(torch.ones(2, 4, width), hypergraph)
+
+
+def test_large_powers_neither_overflow_nor_vanish():
+    """The mean of a large power is near the largest of a hyperedge, in float32 as in float64."""
+    hypergraph = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=5)
+    layer = HyperSAGEConv(2, 2, power=40.0)
+    for scale in (1e-6, 1.0, 1e6):
+        x = scale * torch.rand(5, 2, generator=torch.Generator().manual_seed(0))
+        found = layer(x, hypergraph).double()
+        torch.testing.assert_close(found, layer.double()(x.double(), hypergraph), rtol=1e-4, atol=1e-4)
+        layer.float()
+    with pytest.raises(ArgumentError, match="power: expected a number other than 0 in -50 .. 50, got 60"):
+        HyperSAGEConv(2, 2, power=60.0)
+
+
+def test_features_of_hyperedges_and_first_features_must_fit():
+    hypergraph = Hypergraph.from_lists(CYCLE, num_nodes=4)
+    layer, x = HypergraphAttentionConv(3, 2), torch.ones(4, 3)
+    for z in (torch.ones(9, 3), torch.ones(4, 2), torch.ones(3)):
+        with pytest.raises(ArgumentError, match=r"z: expected shape \[4, 3\], a row per hyperedge"):
+            layer(x, hypergraph, z)
+    with pytest.raises(ArgumentError, match="hyperedge_weight: expected no negative weight, got -1"):
+        layer(x, Hypergraph.from_lists(CYCLE, num_nodes=4, hyperedge_weight=[-1.0, 3, 1, 3]))
+    with pytest.raises(ArgumentError, match=r"x0: expected shape \[4, 3\], like x, got shape \[3\]"):
+        EDHNNConv(3)(x, hypergraph, torch.ones(3))

@@ -9,7 +9,7 @@ import torch
 
 from hgraph import recipes
 from hgraph.data import Data, Dataset
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, DataError
 from hgraph.models import registry
 from hgraph.recipes import hypergraph_zoo
 from hgraph.structure import Hypergraph
@@ -69,6 +69,18 @@ def test_a_run_resumes_and_reports(small, tmp_path):
     text = report.read_text(encoding="utf-8")
     assert "| HGNN | cocitation-cora | 2 |" in text
     assert "79.39 +- 1.36" in text
+
+
+def test_other_epochs_are_other_results(small, tmp_path):
+    options = {"only": ["hgnn", "cocitation-cora"], "seeds": 1, "progress": lambda text: None}
+    recipes.reproduce("hypergraph-zoo", tmp_path, epochs=1, **options)
+    report = recipes.reproduce("hypergraph-zoo", tmp_path, epochs=2, **options)
+    lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["epochs"] for line in lines] == [1, 2]
+    assert "| HGNN | cocitation-cora | 1 |" in report.read_text(encoding="utf-8")
+    (tmp_path / "results.jsonl").write_text('{"model": "hgnn"}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=r"results.jsonl:1: .*dataset"):
+        recipes.reproduce("hypergraph-zoo", tmp_path, epochs=2, **options)
 
 
 def test_unknown_names_are_refused(tmp_path):

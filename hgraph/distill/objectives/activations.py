@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,12 +40,13 @@ def activations(module: nn.Module, layer: str, *inputs: Any) -> Tensor:
 
 
 @torch.no_grad()
-def penultimate(module: nn.Module, *inputs: Any) -> Tensor:
-    """The embedding that a network classifies: what enters its last layer with parameters, in eval mode.
+def penultimate(module: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> Tensor:
+    """The embedding that a network classifies: what enters the last of its children with parameters, in eval mode.
 
     Args:
         module: any network; its mode is restored.
         *inputs: positional arguments of the network.
+        call: how to call it, for instance with a structure of another library; None calls the module.
 
     Raises:
         ArgumentError: no child of the network has parameters.
@@ -58,7 +59,7 @@ def penultimate(module: nn.Module, *inputs: Any) -> Tensor:
     hooks = [layer.register_forward_pre_hook(_recorder_of_inputs(entered)) for layer in _parts(module)]
     try:
         with eval_mode(module):
-            module(*inputs)
+            (module if call is None else call)(*inputs)
     finally:
         for hook in hooks:
             hook.remove()
@@ -165,10 +166,10 @@ def _record_layer(lesson: Lesson, layer: str | None, target: Tensor) -> tuple[li
         raise ArgumentError("target", f"embeddings [{len(x)}, D], one row per observed node", list(target.shape))
     outputs: list[Tensor] = []
     if layer is None:
-        record = _recorder_of_inputs(outputs)
+        record = _recorder_of_inputs(outputs, lesson.recording)
         lesson.hooks.extend(part.register_forward_pre_hook(record) for part in _parts(lesson.student))
     else:
-        lesson.hooks.append(_find(lesson.student, layer).register_forward_hook(_recorder(outputs)))
+        lesson.hooks.append(_find(lesson.student, layer).register_forward_hook(_recorder(outputs, lesson.recording)))
     return outputs, target.detach().to(x)
 
 
@@ -182,16 +183,18 @@ def _recording(module: nn.Module, layer: str) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def _recorder(outputs: list[Tensor]) -> Any:
+def _recorder(outputs: list[Tensor], recording: Sequence[bool] = (True,)) -> Any:
     def record(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        outputs[:] = [output]
+        if recording[0]:
+            outputs[:] = [output]
 
     return record
 
 
-def _recorder_of_inputs(entered: list[Tensor]) -> Any:
+def _recorder_of_inputs(entered: list[Tensor], recording: Sequence[bool] = (True,)) -> Any:
     def record(module: nn.Module, inputs: Any) -> None:
-        entered[:] = [inputs[0]]
+        if recording[0]:
+            entered[:] = [inputs[0]]
 
     return record
 

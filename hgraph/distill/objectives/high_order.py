@@ -60,7 +60,7 @@ def hyperedge_reliability(lesson: Lesson, noise: float = 1.0) -> Tensor:
 
     Source: LightHGNN+ (Feng et al., ICLR 2024), the reliability of hyperedges.
     """
-    members, x = _members(lesson), lesson.part.x
+    members, x = _members(lesson), lesson.teacher_x
     noisy = x * (1 + torch.randn_like(x)) * noise
     both = torch.stack([entropy(lesson.logits), entropy(lesson.ask(noisy))], dim=1)
     return reliability(*propagate(members, both, reduce="mean").unbind(1))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -30,8 +31,10 @@ class Lesson:
         teacher_logits: the teacher's logits [N', C] on the observed nodes; None without a teacher.
         embed: the teacher's embedding [N', D] of the observed nodes, what enters its last layer; None if the teacher is
             no network.
+        x: the teacher's features [N', F], without the positions that a student may get; None if they are the student's.
         learned: modules that terms train with the student, such as projections; filled by `Term.bind`.
         hooks: hooks that terms register on the student; removed after training.
+        recording: whether activations of the student are recorded now, see `unrecorded`.
 
     >>> from hgraph.structure import Graph
     >>> pair = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
@@ -45,8 +48,10 @@ class Lesson:
     teacher: Teach | None
     teacher_logits: Tensor | None
     embed: Callable[[], Tensor] | None = None
+    x: Tensor | None = None
     learned: nn.ModuleDict = field(default_factory=nn.ModuleDict)
     hooks: list[RemovableHandle] = field(default_factory=list)
+    recording: list[bool] = field(default_factory=lambda: [True])
 
     @property
     def logits(self) -> Tensor:
@@ -60,6 +65,20 @@ class Lesson:
                 "teacher", "logits or a callable", None, "Pass a teacher; only the objective Labels() works without one"
             )
         return self.teacher_logits
+
+    @property
+    def teacher_x(self) -> Tensor:
+        """The features that the teacher reads."""
+        return self.part.x if self.x is None else self.x
+
+    @contextmanager
+    def unrecorded(self) -> Iterator[None]:
+        """Further passes of the student in a term, whose activations other terms must not see."""
+        self.recording[0] = False
+        try:
+            yield
+        finally:
+            self.recording[0] = True
 
     @torch.no_grad()
     def ask(self, x: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class ReliableLabels(Term):
 
     def bind(self, lesson: Lesson) -> Loss:
         """The divergence; evaluates the teacher once more, on noisy features."""
-        x, target = lesson.part.x, lesson.logits.softmax(-1)
+        x, target = lesson.teacher_x, lesson.logits.softmax(-1)
         rho = torch.ones(len(x), device=x.device)
         if self.noise:
             noisy = x * (1 + torch.randn_like(x)) * self.noise
@@ -99,7 +99,8 @@ class NoisyFeatures(Term):
 
         def loss(logits: Tensor) -> Tensor:
             variable = x.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(divergence_at(variable).sum(), variable)
-            return divergence_at(x + self.epsilon * gradient.sign()).mean()
+            with lesson.unrecorded():
+                (gradient,) = torch.autograd.grad(divergence_at(variable).sum(), variable)
+                return divergence_at(x + self.epsilon * gradient.sign()).mean()
 
         return loss

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hgraph.checks import check_channels
 from hgraph.nn.hypergraph.all_set import AllDeepSetsConv, AllSetTransformerConv
 from hgraph.nn.hypergraph.mlp import set_mlp
+from hgraph.nn.inputs import check_inputs
 from hgraph.structure import Hypergraph
 
 __all__ = ["AllDeepSets", "AllSetTransformer"]
@@ -35,6 +36,7 @@ class _AllSet(nn.Module):
     ) -> None:
         super().__init__()
         check_channels(in_channels=in_channels, hidden_channels=hidden_channels, num_classes=num_classes)
+        self.in_channels = in_channels
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.convs = nn.ModuleList(self.layer(a, b, dropout=dropout, **options) for a, b in itertools.pairwise(widths))
         self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
@@ -45,6 +47,7 @@ class _AllSet(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Return the class logits of every node."""
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, next(self.parameters()))
         x = self.input_dropout(x)
         for conv in self.convs:
             x = self.dropout(conv(x, hypergraph).relu())

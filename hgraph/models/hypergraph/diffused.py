@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from hgraph.models.hypergraph.diffusion import diffuse, diffuse_nonlinear
 from hgraph.nn.hypergraph.mlp import set_mlp
+from hgraph.nn.inputs import check_inputs
 from hgraph.structure import Hypergraph
 
 __all__ = ["TFHNN", "HyperND"]
@@ -52,13 +53,14 @@ class TFHNN(nn.Module):
         norm: bool = True,
     ) -> None:
         super().__init__()
-        self.num_steps, self.alpha = num_steps, alpha
+        self.in_channels, self.num_steps, self.alpha = in_channels, num_steps, alpha
         self.mlp = set_mlp(
             in_channels, hidden_channels, num_classes, num_mlp_layers, dropout=dropout, norm=norm, input_norm=False
         )
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Return the class logits of every node."""
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.mlp[0].weight)  # type: ignore[arg-type]
         return self.mlp(diffuse(x, hypergraph, self.num_steps, self.alpha))
 
 
@@ -106,12 +108,13 @@ class HyperND(nn.Module):
         norm: bool = True,
     ) -> None:
         super().__init__()
-        self.power, self.num_steps, self.alpha = power, num_steps, alpha
+        self.in_channels, self.power, self.num_steps, self.alpha = in_channels, power, num_steps, alpha
         self.mlp = set_mlp(
             in_channels, hidden_channels, num_classes, num_mlp_layers, dropout=dropout, norm=norm, input_norm=False
         )
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Return the class logits of every node."""
+        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.mlp[0].weight)  # type: ignore[arg-type]
         z = diffuse_nonlinear(x, hypergraph, power=self.power, num_steps=self.num_steps, alpha=self.alpha)
         return self.mlp(z)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from hgraph._torch import is_eager
-from hgraph.cache import TensorTable, cached
+from hgraph.cache import cached, cached_for
 from hgraph.checks import structure as check_structure
 from hgraph.errors import ArgumentError
+from hgraph.nn.hypergraph.power_mean import check_power, power_mean
 from hgraph.nn.hypergraph.two_step import weighted
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
 from hgraph.structure.algebra import inverse_power
 
 __all__ = ["diffuse", "diffuse_nonlinear", "smoothing"]
-
-_DIFFUSED: TensorTable[tuple[Any, Hashable, Tensor]] = TensorTable()
-_FLOOR = 1e-6  # of features under a power
 
 
 def smoothing(hypergraph: Hypergraph, dtype: torch.dtype, *, by_size: bool = True) -> Callable[[Tensor], Tensor]:
@@ -89,7 +84,7 @@ def diffuse(x: Tensor, hypergraph: Hypergraph, num_steps: int, alpha: float) -> 
             z = (1 - alpha) * smooth(z) + alpha * x
         return z
 
-    return _once(x, hypergraph, ("linear", num_steps, alpha), compute)
+    return cached_for(hypergraph, x, ("linear", num_steps, alpha), compute)
 
 
 def diffuse_nonlinear(x: Tensor, hypergraph: Hypergraph, *, power: float, num_steps: int, alpha: float) -> Tensor:
@@ -105,9 +100,9 @@ def diffuse_nonlinear(x: Tensor, hypergraph: Hypergraph, *, power: float, num_st
     the result is cached.
 
     Args:
-        x: [..., N, F] features; below 1e-6 they count as 1e-6 unless p is 1.
+        x: [..., N, F] features, not negative unless p is 1, see `power_mean`.
         hypergraph: the structure.
-        power: p, not 0; large values come close to the maximum over a hyperedge.
+        power: p, other than 0, of size 50 at most; large values come close to the maximum over a hyperedge.
         num_steps: number of steps; the error shrinks by 1 - alpha per step.
         alpha: weight of U.
 
@@ -115,7 +110,7 @@ def diffuse_nonlinear(x: Tensor, hypergraph: Hypergraph, *, power: float, num_st
         [..., N, F].
 
     Raises:
-        ArgumentError: p = 0, alpha outside 0 .. 1, a negative number of steps, or a wrong shape.
+        ArgumentError: p = 0 or too large, alpha outside 0 .. 1, a negative number of steps, or a wrong shape.
 
     Source: Prokopchik, Benson and Tudisco, "Nonlinear Feature Diffusion on Hypergraphs", ICML 2022.
 
@@ -124,20 +119,14 @@ def diffuse_nonlinear(x: Tensor, hypergraph: Hypergraph, *, power: float, num_st
     [0.75, 0.25]
     """
     _check(x, hypergraph, num_steps, alpha)
-    if power == 0:
-        raise ArgumentError("power", "a number other than 0", power)
+    check_power(power)
 
     def compute() -> Tensor:
         wide = torch.promote_types(x.dtype, torch.float32)
         gather, scatter, root = cached(hypergraph, ("hypernd", wide), lambda: _roots(weighted(hypergraph, wide)))
 
         def means(f: Tensor) -> Tensor:
-            f = f * root
-            if power == 1:
-                return propagate(gather, f)
-            z = propagate(gather, f.clamp(min=_FLOOR) ** power)
-            empty = z == 0
-            return torch.where(empty, 0.0, torch.where(empty, 1.0, z) ** (1 / power))
+            return power_mean(gather, f * root, power)
 
         def scaled(f: Tensor) -> Tensor:
             size = 2 * means(f).square().sum((-2, -1), keepdim=True).sqrt()
@@ -148,7 +137,7 @@ def diffuse_nonlinear(x: Tensor, hypergraph: Hypergraph, *, power: float, num_st
             f = scaled((1 - alpha) * root * propagate(scatter, means(f)) + alpha * u)
         return f.to(x.dtype)
 
-    return _once(x, hypergraph, ("nonlinear", power, num_steps, alpha), compute)
+    return cached_for(hypergraph, x, ("nonlinear", power, num_steps, alpha), compute)
 
 
 def _roots(h: Hypergraph) -> tuple[Adjacency, Adjacency, Tensor]:
@@ -157,18 +146,6 @@ def _roots(h: Hypergraph) -> tuple[Adjacency, Adjacency, Tensor]:
     assert e2v.weight is not None  # noqa: S101 - every incidence has a weight here
     weight = e2v.weight if h.hyperedge_weight is None else e2v.weight * h.hyperedge_weight[e2v.indices]
     return h.v2e.normalize("row"), e2v.with_weight(weight), inverse_power(h.node_degree(), -0.5).unsqueeze(-1)
-
-
-def _once(x: Tensor, hypergraph: Hypergraph, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
-    """``compute()``, cached for constant features and this hypergraph."""
-    weights = (w for w in (hypergraph.v2e.weight, hypergraph.hyperedge_weight) if w is not None)
-    if not is_eager() or x.requires_grad or any(w.requires_grad for w in weights):
-        return compute()
-    found = _DIFFUSED.get(x)
-    if found is None or found[0]() is not hypergraph or found[1] != key:
-        found = weakref.ref(hypergraph), key, compute()
-        _DIFFUSED.put(x, found)
-    return found[2]
 
 
 def _check(x: Tensor, hypergraph: Hypergraph, num_steps: int, alpha: float) -> None:

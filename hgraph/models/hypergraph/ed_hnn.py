@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hgraph.checks import check_channels
 from hgraph.nn.hypergraph.ed_hnn import EDHNNConv
 from hgraph.nn.hypergraph.mlp import set_mlp
+from hgraph.nn.inputs import check_inputs
 from hgraph.structure import Hypergraph
 
 __all__ = ["EDHNN"]
@@ -76,6 +77,7 @@ class EDHNN(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Return the class logits of every node."""
+        check_inputs(x, hypergraph, Hypergraph, self.linear.in_features, self.linear.weight)
         x = x0 = self.linear(self.dropout(x)).relu()
         for _ in range(self.num_layers):
             x = self.conv(self.dropout(x), hypergraph, x0).relu()

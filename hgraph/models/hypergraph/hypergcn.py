@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import weakref
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from hgraph.cache import TensorTable
+from hgraph.cache import cached_for
 from hgraph.checks import check_channels
 from hgraph.models.hypergraph.mediators import mediator_graph
 from hgraph.nn import GCNConv
@@ -16,8 +16,6 @@ from hgraph.nn.inputs import check_inputs
 from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["HyperGCN"]
-
-_GRAPHS: TensorTable[tuple[Any, tuple[bool, int], Graph]] = TensorTable()
 
 
 class HyperGCN(nn.Module):
@@ -76,10 +74,6 @@ class HyperGCN(nn.Module):
         return self.convs[-1](x, graph)
 
     def _graph(self, x: Tensor, hypergraph: Hypergraph) -> Graph:
-        key = (self.mediators, self.seed)
-        found = _GRAPHS.get(x)
-        if found is None or found[0]() is not hypergraph or found[1] != key:
-            graph = mediator_graph(hypergraph, x, mediators=self.mediators, seed=self.seed)
-            found = weakref.ref(hypergraph), key, graph
-            _GRAPHS.put(x, found)
-        return found[2]
+        options: dict[str, Any] = {"mediators": self.mediators, "seed": self.seed}
+        build = partial(mediator_graph, hypergraph, x.detach(), **options)
+        return cached_for(hypergraph, x, ("mediators", *options.values()), build)

@@ -9,6 +9,7 @@ from hgraph.cache import cached
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.models.hypergraph.diffusion import smoothing
+from hgraph.nn.inputs import check_inputs
 from hgraph.structure import Hypergraph
 
 __all__ = ["PhenomNN"]
@@ -84,6 +85,7 @@ class PhenomNN(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Return the class logits of every node."""
+        check_inputs(x, hypergraph, Hypergraph, self.linear.in_features, self.linear.weight)
         y = y0 = self.dropout(self.linear(self.dropout(x)).relu())
         smooths = [smoothing(hypergraph, y.dtype, by_size=by_size) for by_size in (False, True)]
         sums = cached(hypergraph, ("row sums", y.dtype), lambda: [s(y.new_ones(y.shape[-2], 1)) for s in smooths])

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from hgraph.checks import check_channels
 from hgraph.nn import SheafHypergraphConv
+from hgraph.nn.inputs import check_inputs
 from hgraph.structure import Hypergraph
 
 __all__ = ["SheafHyperGNN"]
@@ -62,6 +63,7 @@ class SheafHyperGNN(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Return the class logits of every node."""
+        check_inputs(x, hypergraph, Hypergraph, self.linear.in_features, self.linear.weight)
         x = self.dropout(self.linear(x))
         for conv in self.convs[:-1]:
             x = self.dropout(F.elu(conv(x, hypergraph)))

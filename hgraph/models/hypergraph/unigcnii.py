@@ -11,6 +11,7 @@ from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn import UniGCNConv
 from hgraph.nn.hypergraph.two_step import steps_of
+from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Hypergraph
 
@@ -79,6 +80,7 @@ class UniGCNII(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Return the class logits of every node."""
+        check_inputs(x, hypergraph, Hypergraph, self.linear.in_features, self.linear.weight)
         x = x0 = self.linear(self.dropout(x)).relu()
         steps = steps_of(UniGCNConv, x, hypergraph)
         for layer, linear in enumerate(self.maps, 1):

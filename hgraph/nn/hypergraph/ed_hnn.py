@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hgraph._torch import is_eager
-from hgraph.cache import cached
+from hgraph.cache import TensorTable
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.all_set import AllDeepSetsConv
@@ -23,7 +23,8 @@ from hgraph.structure import Adjacency, Hypergraph
 
 __all__ = ["EDHNNConv"]
 
-_ROWS = 1 << 20  # numbers per chunk of messages: larger structures recompute them in the backward pass
+_ROWS = 1 << 20  # numbers per chunk of messages
+_CHUNKS: TensorTable[tuple[int, list[tuple[slice, slice]]]] = TensorTable()
 
 
 class EDHNNConv(nn.Module):
@@ -50,7 +51,8 @@ class EDHNNConv(nn.Module):
 
     Shapes:
         x [..., N, F], a `Hypergraph` with N nodes, and x0 [..., N, F] (None takes x) -> [..., N, F]. Messages of
-        incidences are computed in chunks and again in the backward pass where they would need more than 4 MB.
+        incidences are computed in chunks, and again in the backward pass, where they need more memory than the features
+        and more than 4 MB; compiled code computes all at once.
 
     Raises:
         ArgumentError: another ``reduce``, alpha outside 0 .. 1, or not three numbers of layers.
@@ -99,6 +101,8 @@ class EDHNNConv(nn.Module):
     def forward(self, x: Tensor, hypergraph: Hypergraph, x0: Tensor | None = None) -> Tensor:
         """Diffuse once over the hyperedges."""
         check_inputs(x, hypergraph, Hypergraph, self.channels, next(self.parameters(), x))
+        if x0 is not None and x0.shape != x.shape:
+            raise ArgumentError("x0", f"shape {list(x.shape)}, like x", f"shape {list(x0.shape)}")
         steps = steps_of(HGNNPConv if self.reduce == "mean" else AllDeepSetsConv, x, hypergraph)
         z = propagate(steps.gather, self.node_mlp(x))
         if self.incidence_mlp is None:
@@ -115,14 +119,20 @@ def _from_incidences(mlp: nn.Module, x: Tensor, z: Tensor, adj: Adjacency) -> Te
     chunks of whole targets, which the backward pass computes again.
     """
     width = 2 * x.shape[-1] * max(x.shape[:-2].numel(), 1)
-    if not is_eager() or adj.num_edges * width <= _ROWS:
+    size = _edges_per_chunk(adj, width)
+    if not is_eager() or adj.num_edges <= size:
         return _messages(mlp, x, z, adj, slice(None), slice(None))
     parts = []
-    for targets, edges in _chunks(adj, max(_ROWS // width, 1)):
+    for targets, edges in _chunks(adj, size):
         keep = torch.is_grad_enabled()
         one = (mlp, x, z, adj, targets, edges)
         parts.append(checkpoint(_messages, *one, use_reentrant=False) if keep else _messages(*one))
     return torch.cat(parts, -2)
+
+
+def _edges_per_chunk(adj: Adjacency, width: int) -> int:
+    """As many as there are rows at least: the backward pass of every chunk adds to the gradients of all rows."""
+    return max(_ROWS // width, adj.num_targets + adj.num_sources)
 
 
 def _messages(mlp: nn.Module, x: Tensor, z: Tensor, adj: Adjacency, targets: slice, edges: slice) -> Tensor:
@@ -142,15 +152,16 @@ def _messages(mlp: nn.Module, x: Tensor, z: Tensor, adj: Adjacency, targets: sli
 
 def _chunks(adj: Adjacency, size: int) -> list[tuple[slice, slice]]:
     """Ranges of targets, and of their edges, with about ``size`` edges each; at least one target."""
-
-    def compute() -> list[tuple[slice, slice]]:
-        pointers, out, first = adj.indptr.tolist(), [], 0
-        while first < adj.num_targets:
-            last = first + 1
-            while last < adj.num_targets and pointers[last + 1] - pointers[first] <= size:
-                last += 1
-            out.append((slice(first, last), slice(pointers[first], pointers[last])))
-            first = last
-        return out
-
-    return cached(adj, ("chunks", size), compute)
+    found = _CHUNKS.get(adj.indptr)
+    if found is not None and found[0] == size:
+        return found[1]
+    pointers, out, first = adj.indptr.tolist(), [], 0
+    while first < adj.num_targets:
+        last = first + 1
+        while last < adj.num_targets and pointers[last + 1] - pointers[first] <= size:
+            last += 1
+        out.append((slice(first, last), slice(pointers[first], pointers[last])))
+        first = last
+    if not adj.indptr.is_inference():
+        _CHUNKS.put(adj.indptr, (size, out))
+    return out

@@ -156,6 +156,10 @@ class HypergraphAttentionConv(nn.Module):
         check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight, batched=False)
         if z is None:
             z = propagate(steps_of(HGNNPConv, x, hypergraph).gather, x)
+        elif z.shape != (hypergraph.num_hyperedges, self.in_channels):
+            expected = f"shape [{hypergraph.num_hyperedges}, {self.in_channels}], a row per hyperedge"
+            raise ArgumentError("z", expected, f"shape {list(z.shape)}")
+        log_weight(hypergraph, x.dtype)  # refuses negative weights
         value = self.linear(x)  # [N, H * F']
         alpha = self.dropout(self._attention(value, self.linear(z), hypergraph))  # [nnz, H], in the order of e2v
         hyperedges = _average(hypergraph.v2e, value, alpha[hypergraph.e2v.perm])

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from hgraph.checks import check_channels
-from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.hgnnp import HGNNPConv
+from hgraph.nn.hypergraph.power_mean import check_power, power_mean
 from hgraph.nn.hypergraph.two_step import steps_of
 from hgraph.nn.inputs import check_inputs
-from hgraph.ops import propagate
-from hgraph.structure import Adjacency, Hypergraph
+from hgraph.structure import Hypergraph
 
 __all__ = ["HyperSAGEConv"]
-
-_FLOOR = 1e-7  # of features under a power
 
 
 class HyperSAGEConv(nn.Module):
@@ -33,14 +29,14 @@ class HyperSAGEConv(nn.Module):
     Args:
         in_channels: F, input features per node.
         out_channels: F', output features per node.
-        power: p, not 0; for other powers than 1 features below 1e-7 count as 1e-7.
+        power: p, see `power_mean`: features must not be negative unless it is 1.
         bias: whether to add b.
 
     Shapes:
         x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
 
     Raises:
-        ArgumentError: p = 0.
+        ArgumentError: p = 0, or of a size above 50.
 
     Source: Arya, Gupta, Rudinac and Worring, "HyperSAGE: Generalizing Inductive Representation Learning on
     Hypergraphs", arXiv 2010.04558, without sampling.
@@ -52,8 +48,7 @@ class HyperSAGEConv(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, power: float = 1.0, bias: bool = True) -> None:
         check_channels(in_channels=in_channels, out_channels=out_channels)
-        if power == 0:
-            raise ArgumentError("power", "a number other than 0", power)
+        check_power(power)
         super().__init__()
         self.in_channels, self.out_channels, self.power = in_channels, out_channels, power
         self.linear = nn.Linear(in_channels, out_channels, bias=bias)
@@ -66,13 +61,6 @@ class HyperSAGEConv(nn.Module):
         """Add the two-level mean, divide by the length, and map."""
         check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight)
         steps = steps_of(HGNNPConv, x, hypergraph)
-        total = x + self._mean(steps.scatter, self._mean(steps.gather, x))
+        means = power_mean(steps.scatter, power_mean(steps.gather, x, self.power), self.power)
+        total = x + means
         return self.linear(nn.functional.normalize(total, dim=-1))
-
-    def _mean(self, adj: Adjacency, x: Tensor) -> Tensor:
-        if self.power == 1:
-            return propagate(adj, x)
-        wide = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(min=_FLOOR)
-        mean = propagate(adj, wide**self.power)
-        empty = mean == 0
-        return torch.where(empty, 0.0, torch.where(empty, 1.0, mean) ** (1 / self.power)).to(x.dtype)
