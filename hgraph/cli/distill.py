@@ -42,6 +42,7 @@ from hgraph.cli.teachers import (
 )
 from hgraph.cli.threads import ThreadsOption, training_threads
 from hgraph.cli.towers import STEPS, distill_run, is_run
+from hgraph.cli.trained import check_run
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
 
@@ -156,6 +157,8 @@ def distill(
     term = _objective(objective, variant, lam)
     where = device_of(device)
     task = {"select": value_of(select), "class_weight": value_of(class_weight)}
+    if (Path(dataset) / "seeds.json").is_file():
+        check_run(Path(dataset))
     if is_node_run(dataset):
         allowed = set(context.params) - {"teacher", "seed", "setting", *task}
         _reject_given(context, allowed, "it comes from the run folder")
@@ -343,7 +346,7 @@ def _config(learned: Lesson, student: Student, run: dict[str, Any], device: torc
 
 def _about(dataset: Dataset) -> list[str]:
     notes = [f"License: {dataset.license}.", f"Citation: {dataset.citation}", *dataset.caveats]
-    if not dataset.redistribute:
+    if not dataset.redistribute and dataset.license != "not stated":
         notes.append(
             "The terms of this data set do not allow redistribution of the data or of works derived from it: do not "
             "share this folder (plots, student weights)."

@@ -71,5 +71,9 @@ def evaluate(
         typer.echo(json.dumps(head | found, allow_nan=False))
     else:
         for name, figures in found.items():
-            texts = (f"{key.replace('_', ' ')} {value:.4g}" for key, value in figures.items())
+            texts = (f"{key.replace('_', ' ')} {_shown(value)}" for key, value in figures.items())
             typer.echo("  ".join([name.ljust(7), *texts]))
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -19,7 +19,7 @@ from hgraph.cli.reading import ColumnOption, DecimalOption, MissingOption, Table
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
 from hgraph.cli.teachers import as_graph, as_hypergraph
 from hgraph.cli.towers import is_run
-from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
+from hgraph.cli.trained import check_run, config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError, DataError
 from hgraph.schema import naming
 
@@ -202,6 +202,7 @@ def _network_blocks(
         raise ArgumentError(
             "program", "no value, because the trained network predicts", program.value, "Only a student has formats"
         )
+    check_run(run)
     if not (run / "config.json").is_file():
         raise ArgumentError("rows", "a file of rows", "none", f"{run} contains an exported student but no data set")
     settings = read_settings(run, config_of(run))

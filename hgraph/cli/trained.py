@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hgraph.data import Data
     from hgraph.train import NodeTask
 
-__all__ = ["RunSettings", "config_of", "encode_for_run", "load_weights", "read_settings", "source_of"]
+__all__ = ["RunSettings", "check_run", "config_of", "encode_for_run", "load_weights", "read_settings", "source_of"]
 
 _OPTIONS = ("epochs", "lr", "weight_decay", "patience", "clip", "schedule", "precision")
 
@@ -153,12 +153,26 @@ def source_of(run: Path, settings: RunSettings, dataset: str | None = None) -> s
     return dataset or settings.source
 
 
+def check_run(run: Path) -> None:
+    """Raise an error that says what else is there, if a path is no folder of a run.
+
+    Raises:
+        DataError: there is no such folder, or it is the folder of several seeds.
+    """
+    if not run.exists():
+        raise DataError(f"{run}: there is no such folder. Pass a folder that `hgraph train` or `hgraph distill` wrote")
+    seeds = sorted(run.glob("seed-*"))
+    if (run / "seeds.json").is_file() and seeds:
+        raise DataError(f"{run}: the folder of {len(seeds)} seeds. Pass the run of one of them, such as {seeds[0]}")
+
+
 def config_of(run: Path) -> dict[str, Any]:
     """Read the config.json of a run.
 
     Raises:
         DataError: the file does not exist or cannot be read.
     """
+    check_run(run)
     try:
         text = (run / CONFIG).read_bytes()
     except (OSError, ValueError) as error:

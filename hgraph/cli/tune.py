@@ -86,6 +86,7 @@ def tune(
     by the recall of the validation items, and are not stopped early.
     """
     from hgraph.files import write_atomically
+    from hgraph.train.tune import require_optuna
     from hgraph.train.tune import tune as search
 
     folder = out or Path("runs") / f"tune-{Path(dataset).resolve().name}-{model.value}-{seed}"
@@ -93,6 +94,7 @@ def tune(
     recommends = model.value in RECOMMENDERS
     space = (RECOMMENDER_SPACE if recommends else SPACE) if space is None else space
     kinds = space_of(space, RECOMMENDER_NAMES if recommends else NAMES)
+    require_optuna()
     about = {"dataset": dataset, "model": model.value, "setting": setting.value, "epochs": epochs, "seed": seed}
     task = {"select": value_of(select), "class_weight": value_of(class_weight)}
     about |= {name: value for name, value in task.items() if value is not None}

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from hgraph.errors import ArgumentError, DataError, HgraphError, MissingPackageError
 from hgraph.schema import Span, read_lines
 
-__all__ = ["Choice", "Range", "TuneResult", "tune"]
+__all__ = ["Choice", "Range", "TuneResult", "require_optuna", "tune"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,18 @@ class TuneResult:
     trials: list[dict[str, Any]]
 
 
+def require_optuna() -> None:
+    """Raise an error before any work if optuna is missing.
+
+    Raises:
+        MissingPackageError: optuna is not installed.
+    """
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError("optuna", "tune", "tuning") from error
+
+
 def tune(
     train: Callable[[dict[str, Any], Callable[[int, float], None]], float],
     space: Mapping[str, Range | Choice],
@@ -97,10 +109,9 @@ def tune(
     Source: Akiba et al., "Optuna", 2019.
     """
     _check(space, trials)
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingPackageError("optuna", "tune", "tuning") from error
+    require_optuna()
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     file = None if folder is None else Path(folder) / "study.jsonl"
     with _reading(file):

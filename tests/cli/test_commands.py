@@ -67,7 +67,7 @@ def test_equal_seeds_give_equal_metrics_and_finished_runs_stay(tmp_path):
     arguments = ("distill", "davis", "--epochs", "8", "--out", tmp_path, "--json")
     first, refused, second = call(*arguments), call(*arguments), call(*arguments, "--overwrite")
     assert refused.exit_code == 2
-    assert "--overwrite to replace it" in refused.stderr
+    assert "Pass --overwrite or another --out" in refused.stderr
     a, b = json.loads(first.stdout), json.loads(second.stdout)
     for model in ("mlp", "teacher", "student"):
         assert all(a[model][key] == b[model][key] for key in ("test_accuracy", "ece", "parameters"))

@@ -27,7 +27,7 @@ def test_evaluate_and_predict_agree_with_the_report(tmp_path, monkeypatch, setti
     evaluated = json.loads(run("evaluate", "run", "--json"))["student"]
     assert f"{100 * evaluated['test_accuracy']:.1f}" == shown
     report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
-    assert "set their positions to 0" in report
+    assert "without positions and set them to 0" in report
     notes = json.loads((tmp_path / "run" / "student" / "student.json").read_text(encoding="utf-8"))["notes"]
     assert any("positions" in note for note in notes)
     (tmp_path / "rows.csv").write_text(",".join(f"{i}" for i in range(34)) + "\n" + ",".join(["1"] + ["0"] * 33) + "\n")

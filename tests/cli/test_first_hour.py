@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -327,3 +328,25 @@ def test_interactions_of_another_form(tmp_path, monkeypatch):
         from_interactions("other")
     with pytest.raises(ValueError, match="Did you mean 'user'"):
         from_interactions("plain", columns={"usr": "user"})
+
+
+def test_folders_that_are_no_runs_say_what_they_are(tmp_path):
+    for seed in (0, 1):
+        (tmp_path / "several" / f"seed-{seed}").mkdir(parents=True)
+    (tmp_path / "several" / "seeds.json").write_text("{}")
+    for command in ("evaluate", "predict", "distill"):
+        done = CliRunner().invoke(app, [command, str(tmp_path / "several")])
+        assert (
+            f"the folder of 2 seeds. Pass the run of one of them, such as {tmp_path / 'several' / 'seed-0'}"
+            in done.stderr
+        )
+    for command in ("evaluate", "predict"):
+        done = CliRunner().invoke(app, [command, str(tmp_path / "nowhere")])
+        assert f"{tmp_path / 'nowhere'}: there is no such folder" in done.stderr
+
+
+def test_tuning_without_its_package_stops_before_any_file(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    done = CliRunner().invoke(app, ["tune", "karate", "--model", "gcn", "--trials", "1", "--out", str(tmp_path / "t")])
+    assert "tuning needs the package 'optuna'" in done.stderr
+    assert not (tmp_path / "t").exists()

@@ -150,7 +150,7 @@ def test_published_sets_train_too(tmp_path):
     assert json.loads(result.stdout)["dataset"] == "karate"
     refused = call("train", "karate", "--epochs", "1", "--out", tmp_path)
     assert refused.exit_code == 2
-    assert "--overwrite to replace it" in refused.stderr
+    assert "Pass --overwrite or another --out" in refused.stderr
     again = call("train", "karate", "--epochs", "2", "--out", tmp_path, "--overwrite")
     assert again.exit_code == 0, again.output
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
@@ -242,7 +242,7 @@ def test_errors_of_evaluate(tables):
     assert call(*BUILD).exit_code == 0
     nothing = call("evaluate", "nowhere")
     assert nothing.exit_code == 2
-    assert "not a finished run" in nothing.stderr
+    assert "there is no such folder" in nothing.stderr
     assert call("train", "my-set", "--epochs", "2", "--out", "run").exit_code == 0
     other = call("evaluate", "run", "--dataset", "karate")
     assert other.exit_code == 2

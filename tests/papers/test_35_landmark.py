@@ -428,7 +428,7 @@ def test_the_state_is_bounded_and_may_be_offloaded():
         (lambda: LandmarkState(4, 2, select="all"), "select: expected one of token_and_head"),
         (lambda: LandmarkState(4, 2, positions="near"), "positions: expected 'stingy' or 'true'"),
         (lambda: LandmarkState(0, 2), "max_blocks: expected"),
-        (lambda: LandmarkState(4, 9), "topk: expected at most the 4 blocks"),
+        (lambda: LandmarkState(4, 9), "topk: expected at most max_blocks = 4"),
         (lambda: LandmarkState(4, 2, offload="gpu"), "offload: expected a device"),
         (lambda: layer_of()(numbers(5, 7)), r"x: expected shape \[..., N, 8\]"),
         (lambda: layer_of()(numbers(5, 8), head_mask=torch.ones(3).bool()), "head_mask: expected shape"),
