@@ -65,8 +65,10 @@ def test_the_entry_of_a_model_is_right(entry):
     assert entry.name == entry.name.lower()
     assert entry.data in registry.DATA
     assert entry.task in registry.TASKS
-    parameters = inspect.signature(kind).parameters
-    assert {*entry.sizes, *entry.widths, *entry.options} <= set(parameters)
+    parameters = set(inspect.signature(kind).parameters)
+    if "layer" in entry.options:  # a stack passes other arguments on to its layers
+        parameters |= set(inspect.signature(layer_registry.find(entry.options["layer"]).load()).parameters)
+    assert {*entry.sizes, *entry.widths, *entry.options} <= parameters
     assert all(name in LAYERS for name in entry.layers)
     assert set(entry.sizes.values()) <= set(registry.SIZES)
     assert set(entry.layers) <= LAYERS

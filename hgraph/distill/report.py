@@ -157,10 +157,17 @@ def _sentence(comparison: Comparison) -> str:
     mlp, teacher, student = comparison.mlp, comparison.teacher, comparison.student
     one, every = student.speed_up(teacher, "one"), student.speed_up(teacher, "all")
     return (
-        f"The student's test {student.task.name_of(student.task.main)} is {_versus(student, mlp)} that of the same "
-        f"network trained on labels only and {_versus(student, teacher)} that of its teacher. By quartiles, the "
+        f"The student's test {student.task.name_of(student.task.main)} is {_versus(student, mlp)} that of an "
+        f"MLP trained on labels only and {_versus(student, teacher)} that of its teacher. By quartiles, the "
         f"student is at least {_times(one)} as fast as the teacher for one node and {_times(every)} for all nodes."
     )
+
+
+def _kinds(comparison: Comparison) -> str:
+    """How the student differs from the MLP."""
+    if comparison.student.parameters == comparison.mlp.parameters:
+        return "the same network, which does not use the structure for predictions"
+    return "the same network, but that the student also reads positions of nodes, computed from the structure"
 
 
 def _explanations(comparison: Comparison, names: dict[str, str], config: Mapping[str, Any]) -> list[str]:
@@ -171,9 +178,8 @@ def _explanations(comparison: Comparison, names: dict[str, str], config: Mapping
     texts = [
         f"**Test {main}** is measured once, on the test nodes, with the weights of the best epoch on the validation "
         f"nodes (best epochs: {epochs}). Results of different seeds differ a little.",
-        "**MLP** and **student** are the same network. The MLP is trained on the training labels, the student on the "
-        f"teacher's {'probabilities' if task.has_classes else 'predictions'} for every node used in training. Neither "
-        "uses the structure for predictions.",
+        f"**MLP** and **student** are {_kinds(comparison)}. The MLP is trained on the training labels, the student on "
+        f"the teacher's {'probabilities' if task.has_classes else 'predictions'} for every node used in training.",
         *([_ECE] if comparison.student.ece is not None else []),
         "**Latency** is the median wall-clock time of a forward pass after warm-up, shown with quartiles; models are "
         f"timed alternately on one thread, device `{device}`. Features, structure and its degree norms are in memory. "
@@ -183,7 +189,7 @@ def _explanations(comparison: Comparison, names: dict[str, str], config: Mapping
         "this neighborhood for each request can be faster on large structures; it is not measured.",
         "**All nodes**: the student's wide layer may take longer than the teacher's sparse sums, so the speed-up can "
         "be below 1. (The speed-up of 100x in the LightHGNN paper is relative to a teacher that multiplies with a "
-        "dense node-by-node matrix; this one passes messages through the hyperedges.)",
+        "dense node-by-node matrix; this one uses sparse sums.)",
     ]
     timed = {names[key]: (model.timing_one, model.timing_all) for key, model in comparison.items()}
     busy = [name for name, pair in timed.items() if any(t is not None and not t.is_steady for t in pair)]

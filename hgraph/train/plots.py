@@ -85,12 +85,15 @@ def learning_curve(
         score: name of the validation score, a number in 0 .. 1.
         task: the task of the labels, whose score is drawn; a loss or an error in its unit.
     """
+    from matplotlib.ticker import MaxNLocator
+
     score = score if task is None else task.select
     lower = task is not None and task.shown(1.0) < 0  # smaller is better, and it is no fraction
     factor, unit = (-1, "") if lower else (100, "%")
     scored = all(any("validation" in r for r in fit.history) for fit in fits.values() if fit.history)
     figure, axes = canvas(title, right=0.75)
     axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"validation {score}" + " (%)" * (not lower) if scored else "training loss")
     ends: dict[str, float] = {}
     seen: list[float] = []
@@ -118,7 +121,7 @@ def learning_curve(
         if scored:
             best_value = factor * fits[key].best["validation"]
             note += f"\nbest epoch {fits[key].best_epoch}: " + (
-                f"{best_value:.1f} {unit}" if unit else f"{best_value:.4g}"
+                f"{best_value:.1f} {unit}" if unit else _short(best_value)
             )
         axes.annotate(
             note, (1.0, at), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -214,6 +217,7 @@ def predicted_over_true(predicted: Tensor, y: Tensor, title: str, *, color: str 
     ends = [min(true), max(true)]
     axes.plot(ends, ends, color="#AAAAAA", linewidth=1, linestyle="--")
     axes.plot(true, found, "o", color=color, markersize=4, alpha=0.6, markeredgecolor="none")
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
     axes.set_xlabel("true")
     axes.set_ylabel("predicted")
     return png(figure)
@@ -253,7 +257,7 @@ def canvas(title: str, right: float) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(7.2, 4.2), dpi=150)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.10, 0.14, right - 0.10, 0.75))
+    axes = figure.add_axes((0.13, 0.14, right - 0.13, 0.75))
     axes.set_title(title, loc="left", fontsize=11, color=_INK)
     axes.grid(axis="y", color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -262,9 +266,15 @@ def canvas(title: str, right: float) -> tuple[Any, Any]:
     axes.spines["bottom"].set_color("#AAAAAA")
     axes.tick_params(which="both", labelcolor=_INK, color="#AAAAAA", labelsize=9, length=3)
     axes.tick_params(axis="y", length=0)
+    axes.yaxis.set_major_formatter(lambda value, _: _short(value))
     axes.xaxis.label.set_color(_INK)
     axes.yaxis.label.set_color(_INK)
     return figure, axes
+
+
+def _short(value: float) -> str:
+    """A number for an axis or a note: 0.25, 12.5, 250,000."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def spread(values: dict[str, float], gap: float) -> dict[str, float]:

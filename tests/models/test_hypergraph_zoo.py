@@ -20,6 +20,7 @@ from hgraph.models import (
     SheafHyperGNN,
     Stack,
     UniGCNII,
+    registry,
 )
 from hgraph.models.hypergraph.diffusion import diffuse, diffuse_nonlinear, smoothing
 from hgraph.models.hypergraph.mediators import mediator_graph
@@ -141,7 +142,8 @@ def test_diffusions_are_cached_for_constant_features_alone():
 
 def test_caches_notice_writes_to_the_structure_and_evaluation_does_not_break_training():
     weight = torch.tensor([0.5, 2.0, 1.0, 3.0, 1.0])
-    for build in (lambda: TFHNN(3, 4, 2), lambda: HyperND(3, 4, 2), lambda: HyperGCN(3, 4, 2)):
+    torch.manual_seed(0)
+    for build in (lambda: TFHNN(3, 32, 2), lambda: HyperND(3, 32, 2), lambda: HyperGCN(3, 32, 2)):
         hypergraph = Hypergraph.from_lists(MEMBERS, num_nodes=6, hyperedge_weight=weight.clone())
         net, x = build().eval(), features(PLAIN).float()
         with torch.inference_mode():
@@ -253,6 +255,12 @@ def test_phenomnn_comes_to_its_fixed_point():
     a_c, a_s = expansion(HEAVY, False), expansion(HEAVY, True)
     energy = eye + torch.diag(a_c.sum(1)) - a_c + 2 * (torch.diag(a_s.sum(1)) - a_s)
     close(net(x, HEAVY), net.out(torch.linalg.solve(energy, y0).relu()), 1e-9)
+
+
+def test_unigat_of_several_heads_stacks():
+    entry = registry.find("unigat")
+    net = entry.load()(**entry.arguments(None, 6, in_channels=3, num_classes=2, num_heads=4))
+    assert net(features(PLAIN).float(), PLAIN).shape == (6, 2)
 
 
 def test_edhnn_parity():

@@ -41,6 +41,7 @@ class HyperSAGEConv(nn.Module):
     Source: Arya, Gupta, Rudinac and Worring, "HyperSAGE: Generalizing Inductive Representation Learning on
     Hypergraphs", arXiv 2010.04558, without sampling.
 
+    >>> import torch
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> HyperSAGEConv(5, 2)(torch.randn(4, 5), hg).shape
     torch.Size([4, 2])

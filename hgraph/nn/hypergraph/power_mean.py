@@ -37,7 +37,9 @@ def power_mean(adj: Adjacency, x: Tensor, power: float) -> Tensor:
     """
     if power == 1:
         return propagate(adj, x)
-    top = x.detach().double().amax() if x.numel() else x.new_ones((), dtype=torch.float64)
+    if x.numel() == 0:
+        return propagate(adj, x)
+    top = x.detach().double().amax((-2, -1), keepdim=True)  # of each example
     top = torch.where(top > 0, top, 1.0)
     mean = propagate(adj, (x.double() / top).clamp(min=_FLOOR) ** power)
     empty = mean == 0
