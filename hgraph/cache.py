@@ -81,7 +81,7 @@ def cached_for(structure: HasTensors, x: Tensor, key: Hashable, compute: Callabl
     Use it for what is computed from constant features once. Nothing is cached for a tensor with a gradient, or for one
     made in inference mode, whose writes cannot be noticed.
     """
-    if x.requires_grad or x.is_inference() or not can_cache(structure):
+    if not can_cache(structure) or x.requires_grad or x.is_inference():  # in this order: a compiler stops at the first
         return compute()
     table: TensorTable[T] = cached(structure, ("by tensor", key), TensorTable)
     found = table.get(x)
