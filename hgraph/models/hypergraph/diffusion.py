@@ -11,7 +11,7 @@ from hgraph.cache import cached, cached_for
 from hgraph.checks import structure as check_structure
 from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.power_mean import check_power, power_mean
-from hgraph.nn.hypergraph.two_step import weighted
+from hgraph.nn.hypergraph.two_step import weighted, weighted_e2v
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
 from hgraph.structure.algebra import inverse_power
@@ -36,14 +36,14 @@ def smoothing(hypergraph: Hypergraph, dtype: torch.dtype, *, by_size: bool = Tru
 
     def compute() -> tuple[Adjacency, Adjacency, Tensor]:
         h = weighted(hypergraph, wide)
-        v2e, e2v = h.v2e.normalize("row") if by_size else h.v2e, h.e2v
+        v2e, e2v = h.v2e.normalize("row") if by_size else h.v2e, weighted_e2v(h)
         assert v2e.weight is not None and e2v.weight is not None  # noqa: S101, PT018 - every incidence has a weight
-        weight = e2v.weight if h.hyperedge_weight is None else e2v.weight * h.hyperedge_weight[e2v.indices]
         reached = propagate(v2e, v2e.weight.new_ones(h.num_nodes, 1))
-        degree = 1 + propagate(e2v, reached, weight=weight).squeeze(-1)
+        degree = 1 + propagate(e2v, reached).squeeze(-1)
         root = inverse_power(degree, -0.5)
         to_hyperedges = v2e.with_weight(v2e.weight * root[v2e.indices])
-        return to_hyperedges, e2v.with_weight(weight * root[e2v.target]), inverse_power(degree, -1.0).unsqueeze(-1)
+        to_nodes = e2v.with_weight(e2v.weight * root[e2v.target])
+        return to_hyperedges, to_nodes, inverse_power(degree, -1.0).unsqueeze(-1)
 
     gather, scatter, own = cached(hypergraph, ("smoothing", wide, by_size), compute)
     return lambda x: propagate(scatter, propagate(gather, x)) + own.to(x.dtype) * x
@@ -142,10 +142,7 @@ def diffuse_nonlinear(x: Tensor, hypergraph: Hypergraph, *, power: float, num_st
 
 def _roots(h: Hypergraph) -> tuple[Adjacency, Adjacency, Tensor]:
     """The averages of hyperedges, the weighted sums of nodes, and 1 / sqrt(degree) [N, 1]."""
-    e2v = h.e2v
-    assert e2v.weight is not None  # noqa: S101 - every incidence has a weight here
-    weight = e2v.weight if h.hyperedge_weight is None else e2v.weight * h.hyperedge_weight[e2v.indices]
-    return h.v2e.normalize("row"), e2v.with_weight(weight), inverse_power(h.node_degree(), -0.5).unsqueeze(-1)
+    return h.v2e.normalize("row"), weighted_e2v(h), inverse_power(h.node_degree(), -0.5).unsqueeze(-1)
 
 
 def _check(x: Tensor, hypergraph: Hypergraph, num_steps: int, alpha: float) -> None:

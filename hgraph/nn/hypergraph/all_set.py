@@ -10,7 +10,7 @@ from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.log_weight import log_weight
 from hgraph.nn.hypergraph.mlp import reset, set_mlp
-from hgraph.nn.hypergraph.two_step import TwoStepLayer
+from hgraph.nn.hypergraph.two_step import TwoStepLayer, weighted_e2v
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import Additive, attend, propagate
 from hgraph.structure import Adjacency, Hypergraph
@@ -72,11 +72,7 @@ class AllDeepSetsConv(TwoStepLayer):
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
         """Return both weighted sums."""
-        e2v = hypergraph.e2v
-        if hypergraph.hyperedge_weight is not None:
-            assert e2v.weight is not None  # noqa: S101 - every incidence has a weight here
-            e2v = e2v.with_weight(hypergraph.hyperedge_weight[e2v.indices] * e2v.weight)
-        return hypergraph.v2e, e2v
+        return hypergraph.v2e, weighted_e2v(hypergraph)
 
     def reset_parameters(self) -> None:
         """Reset all MLPs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hgraph.nn.hypergraph.two_step import TwoStepConv
+from hgraph.nn.hypergraph.two_step import TwoStepConv, weighted_e2v
 from hgraph.structure import Adjacency, Hypergraph
 
 __all__ = ["HGNNPConv"]
@@ -38,8 +38,4 @@ class HGNNPConv(TwoStepConv):
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
         r""":math:`D_e^{-1} H^\top` and :math:`D_v^{-1} H W`."""
-        e2v = hypergraph.e2v
-        if hypergraph.hyperedge_weight is not None:
-            assert e2v.weight is not None  # noqa: S101 - all incidences are weighted here
-            e2v = e2v.with_weight(hypergraph.hyperedge_weight[e2v.indices] * e2v.weight)
-        return hypergraph.v2e.normalize("row"), e2v.normalize("row")
+        return hypergraph.v2e.normalize("row"), weighted_e2v(hypergraph).normalize("row")

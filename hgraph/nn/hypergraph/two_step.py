@@ -18,7 +18,7 @@ from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
 from hgraph.structure.algebra import needs_check, refuse_degrees, refuse_degrees_of
 
-__all__ = ["Steps", "TwoStepConv", "TwoStepLayer", "steps_of", "weighted"]
+__all__ = ["Steps", "TwoStepConv", "TwoStepLayer", "steps_of", "weighted", "weighted_e2v"]
 
 
 class Steps(NamedTuple):
@@ -74,6 +74,15 @@ def weighted(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:
         hyperedge_weight=cast(hypergraph.hyperedge_weight),
         node_weight=cast(hypergraph.node_weight),
     )
+
+
+def weighted_e2v(hypergraph: Hypergraph) -> Adjacency:
+    """``hypergraph.e2v`` with the weight w_e h(v, e) of both hyperedge and incidence; needs incidence weights."""
+    e2v = hypergraph.e2v
+    if hypergraph.hyperedge_weight is None:
+        return e2v
+    assert e2v.weight is not None  # noqa: S101 - see `weighted`
+    return e2v.with_weight(hypergraph.hyperedge_weight[e2v.indices] * e2v.weight)
 
 
 def _steps(layer: type[TwoStepLayer], hypergraph: Hypergraph, dtype: torch.dtype) -> Steps:

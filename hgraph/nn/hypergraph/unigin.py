@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.hgnnp import HGNNPConv
-from hgraph.nn.hypergraph.two_step import TwoStepLayer, steps_of
+from hgraph.nn.hypergraph.two_step import TwoStepLayer, steps_of, weighted_e2v
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
@@ -59,11 +59,7 @@ class UniGINConv(TwoStepLayer):
     @staticmethod
     def operators(hypergraph: Hypergraph) -> tuple[Adjacency, Adjacency]:
         """Return the averaging step, and the sum over hyperedges with both weights."""
-        e2v = hypergraph.e2v
-        if hypergraph.hyperedge_weight is not None:
-            assert e2v.weight is not None  # noqa: S101 - every incidence has a weight here
-            e2v = e2v.with_weight(hypergraph.hyperedge_weight[e2v.indices] * e2v.weight)
-        return hypergraph.v2e.normalize("row"), e2v
+        return hypergraph.v2e.normalize("row"), weighted_e2v(hypergraph)
 
     def reset_parameters(self) -> None:
         """Reset the linear map as `torch.nn.Linear` does, and epsilon to its initial value."""
