@@ -26,7 +26,7 @@ from hgraph.cli.common import (
 from hgraph.cli.lessons import Lesson, is_node_run
 from hgraph.cli.node_runs import Prepared, prepared
 from hgraph.cli.numbers import SEEDS, real, whole
-from hgraph.cli.runs import check_folder, running
+from hgraph.cli.runs import SEEDS_FILE, check_folder, running
 from hgraph.cli.teachers import (
     MLP,
     POSITIONS,
@@ -157,7 +157,7 @@ def distill(
     term = _objective(objective, variant, lam)
     where = device_of(device)
     task = {"select": value_of(select), "class_weight": value_of(class_weight)}
-    if (Path(dataset) / "seeds.json").is_file():
+    if (Path(dataset) / SEEDS_FILE).is_file():
         check_run(Path(dataset))
     if is_node_run(dataset):
         allowed = set(context.params) - {"teacher", "seed", "setting", *task}

@@ -19,6 +19,7 @@ from hgraph.schema import parse
 __all__ = [
     "MANIFEST",
     "REPORT",
+    "SEEDS_FILE",
     "UNDER_WAY",
     "begin",
     "check_folder",
@@ -32,6 +33,7 @@ __all__ = [
 
 LOG = logging.getLogger("hgraph")
 UNDER_WAY = "under_way"
+SEEDS_FILE = "seeds.json"  # of a folder of several seeds: settings, and the figures of every finished seed
 REPORT = "report.md"  # written last: a run with a report is finished
 _LOCK = "lock"
 MANIFEST = ".hgraph.json"  # lists the files that hgraph wrote into the folder

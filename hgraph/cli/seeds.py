@@ -12,14 +12,13 @@ from typing import Any
 import typer
 
 from hgraph.cli.common import LOG, format_value
-from hgraph.cli.runs import REPORT, check_folder, write_json
+from hgraph.cli.runs import REPORT, SEEDS_FILE, check_folder, write_json
 from hgraph.errors import ArgumentError, DataError
 from hgraph.schema import parse
 
 __all__ = ["Trained", "train_seeds"]
 
 Trained = tuple[dict[str, Any], dict[str, Any], Path]  # head, figures, report
-_FILE = "seeds.json"  # settings, and the figures of every finished seed
 
 
 def train_seeds(
@@ -56,7 +55,7 @@ def train_seeds(
         if str(seed) not in done:
             found, figures, _ = one(seed, folder / f"seed-{seed}")
             done[str(seed)] = {"head": found, "figures": figures}
-            write_json(folder / _FILE, {"settings": settings, "seeds": done})
+            write_json(folder / SEEDS_FILE, {"settings": settings, "seeds": done})
         else:
             LOG.info("seed %d is finished", seed)
         head = {name: value for name, value in done[str(seed)]["head"].items() if name != "seed"}
@@ -78,7 +77,7 @@ def train_seeds(
 
 
 def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    path = folder / _FILE
+    path = folder / SEEDS_FILE
     if not path.exists():
         return {}
     try:

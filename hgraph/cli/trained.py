@@ -11,7 +11,7 @@ from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.common import LOG, load
 from hgraph.cli.node_runs import network_of
 from hgraph.cli.numbers import MANY, SEEDS, SETTINGS
-from hgraph.cli.runs import check_source
+from hgraph.cli.runs import SEEDS_FILE, check_source
 from hgraph.cli.teachers import Setting, Student, networks_of
 from hgraph.errors import DataError
 from hgraph.models.registry import ModelEntry, find
@@ -162,7 +162,7 @@ def check_run(run: Path) -> None:
     if not run.exists():
         raise DataError(f"{run}: there is no such folder. Pass a folder that `hgraph train` or `hgraph distill` wrote")
     seeds = sorted(run.glob("seed-*"))
-    if (run / "seeds.json").is_file() and seeds:
+    if (run / SEEDS_FILE).is_file() and seeds:
         raise DataError(f"{run}: the folder of {len(seeds)} seeds. Pass the run of one of them, such as {seeds[0]}")
 
 
