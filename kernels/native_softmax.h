@@ -6,7 +6,7 @@
 
 namespace {
 
-inline float safe(float top) { return top == NONE ? 0.f : top; }  // nobody heard: a shift that stays finite
+inline float safe(float top) { return top == NONE ? 0.f : top; }  // a row without edges: a shift that stays finite
 inline Floats safe(Floats top) { return top == NONE ? Floats{} : top; }
 
 // The state of a softmax, (top, total) a head, of two sets of edges as that of both; gives what each is scaled with.
