@@ -749,7 +749,7 @@ MUTATIONS += [
         ("facts take the L2 of pairs", "train/recommender.py", "l2=self.l2[1])", "l2=self.l2[0])",
          "tests/train/test_recommender.py"),
         ("every refresh derives blocks anew", "train/recommender.py",
-         "now = model.refresh(first)\n                evaluates", "now = model.refresh(now)\n                evaluates",
+         "self.model.refresh(self.first)\n        return", "self.model.refresh(self.now)\n        return",
          "tests/train/test_recommender.py"),
         ("KGAT drops no messages", "models/recommend/kgat.py", "x = self.dropout(conv(x, structure))",
          "x = conv(x, structure)",

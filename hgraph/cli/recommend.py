@@ -129,7 +129,7 @@ def _recommend_all(model: Recommender, data: Interactions, k: int, out: Path | N
 
     from hgraph import train
     from hgraph.train.full_ranking import best_items
-    from hgraph.train.recommender import bar
+    from hgraph.train.loop import bar
 
     taken, count = data.known, min(k, data.num_items)
     chunks = torch.arange(data.num_users).split(max(_SCORES // data.num_items, 1))
@@ -137,8 +137,7 @@ def _recommend_all(model: Recommender, data: Interactions, k: int, out: Path | N
         scores_of = train.scorer(model, train.structure_of(model, data))  # computes the embeddings once for all chunks
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user", "rank", "item", "score"])
-        for at in bar(1, len(chunks), "recommend", False if quiet else None, False, unit="chunk"):
-            users = chunks[at - 1]
+        for users in bar(chunks, len(chunks), "recommend", False if quiet else None, unit="chunk"):
             lists = (part.tolist() for part in (users, *best_items(scores_of(users), users, taken, count)))
             for number, items, scores in zip(*lists, strict=True):
                 for rank, (item, score) in enumerate(zip(items, scores, strict=True), 1):

@@ -116,11 +116,11 @@ def _train_towers(
     student, baseline = (network_of(TOWERS, data, seed, config["hidden"]).to(where) for _ in range(2))
     shared: dict[str, Any] = {"seed": seed, "progress": False if quiet else None}
     fit: dict[str, Any] = {name: config.get(name) for name in ("epochs", "lr", "patience", "l2", "validate_users")}
-    losses = distill_recommender(teacher, data, student, checkpoint=place / "student.safetensors", **options | shared)
+    result = distill_recommender(teacher, data, student, checkpoint=place / "student.safetensors", **options | shared)
     fit_recommender(
         baseline, data, label="towers without teacher", checkpoint=place / "alone.safetensors", **fit, **shared
     )
-    return student, baseline, losses
+    return student, baseline, [epoch["loss"] for epoch in result.history]
 
 
 def measured(

@@ -15,9 +15,9 @@ from hgraph.data import Interactions
 from hgraph.distill.serving.onnx import needs_onnx, onnx_program, silenced
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.recommend.base import Recommender
-from hgraph.train import eval_mode, scorer, seeded, structure_of
+from hgraph.train import FitResult, eval_mode, scorer, structure_of
 from hgraph.train.checkpoint import Checkpoint
-from hgraph.train.recommender import bar
+from hgraph.train.loop import descend, train_loop
 
 __all__ = ["distill_recommender", "export_towers"]
 
@@ -35,7 +35,7 @@ def distill_recommender(
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = False,
-) -> list[float]:
+) -> FitResult:
     r"""Train a student to rank pairs of items like the teacher, and put it into eval mode.
 
     .. math:: \frac{1}{B} \sum_{(u, i, j)} \mathrm{BCE}\big(\sigma(s_{ui} - s_{uj}), \sigma((t_{ui} - t_{uj}) / T)\big)
@@ -57,7 +57,7 @@ def distill_recommender(
         progress: show a progress bar on stderr; None shows it on a terminal only.
 
     Returns:
-        The loss of each step.
+        The loss of each step, in a history whose epochs are the steps.
 
     Raises:
         ArgumentError: different numbers of users or items, numbers out of range, or a checkpoint of other settings.
@@ -66,8 +66,8 @@ def distill_recommender(
     >>> from hgraph.structure import KnowledgeGraph
     >>> kg = KnowledgeGraph.from_names([("Dune", "is like", "Ubik")])
     >>> data = Interactions.from_pairs([[0], [0]], [[], []], [[], []], kg, num_users=1, num_items=2)
-    >>> losses = distill_recommender(LightGCN(1, 2), data, BPRMF(1, 2), steps=3, near=2)
-    >>> len(losses), losses[2] < losses[0]
+    >>> result = distill_recommender(LightGCN(1, 2), data, BPRMF(1, 2), steps=3, near=2)
+    >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
     (3, True)
     """
     for model in (teacher, student):
@@ -84,21 +84,15 @@ def distill_recommender(
     optimizer, device = torch.optim.Adam(student.parameters(), lr=lr), next(student.parameters()).device
     settings = {"lr": lr, "batch": batch, "near": near, "temperature": temperature, "seed": seed}
     file = Checkpoint(checkpoint, settings)
-    student.train()
-    try:
-        with seeded(seed, [device]):
-            losses: list[float] = file.restore(student, optimizer, [device]).get("losses", [])
-            for _ in bar(len(losses) + 1, steps, "student", progress, len(losses) >= steps, unit="step"):
-                loss = _order_loss(score, student(structure), data, batch, near, temperature)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                losses.append(float(loss.detach()))
-                if file.overdue or len(losses) == steps:
-                    file.save(student, optimizer, [device], None, {"losses": losses})
-    finally:
-        student.eval()
-    return losses
+
+    def step(epoch: int) -> float:
+        student.train()
+        return descend(optimizer, _order_loss(score, student(structure), data, batch, near, temperature), epoch)
+
+    return train_loop(
+        student, step, None, file, optimizer=optimizer, devices=[device],
+        epochs=steps, seed=seed, label="student", progress=progress, unit="step",
+    )  # fmt: skip
 
 
 def _order_loss(score: Any, z: Tensor, data: Interactions, batch: int, near: int, temperature: float) -> Tensor:

@@ -1,8 +1,9 @@
 """Training loops, metrics, samplers, checkpoints and seeds."""
 
 from hgraph.train.build import build_model
-from hgraph.train.fit import FitResult, TrainingError, cosine, fit
+from hgraph.train.fit import cosine, fit
 from hgraph.train.full_ranking import full_ranking, popularity_baseline, ranking_of_users
+from hgraph.train.loop import FitResult, TrainingError
 from hgraph.train.metrics import accuracy, expected_calibration_error
 from hgraph.train.mode import eval_mode
 from hgraph.train.node_metrics import auroc, balanced_accuracy, mae, multilabel_f1, r2, rmse

@@ -47,6 +47,11 @@ class Checkpoint:
         self._written = time.monotonic()
 
     @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.fabric is None or self.fabric.is_global_zero
+
+    @property
     def overdue(self) -> bool:
         """Whether the last write is 30 s ago; never true with several processes, because their clocks differ."""
         return self.fabric is None and time.monotonic() - self._written >= _SECONDS
@@ -93,7 +98,7 @@ class Checkpoint:
         tensors["random.cpu"] = self._gather_states(torch.get_rng_state())
         for i, device in enumerate(_cuda(devices)):  # numbered: each process may have another device
             tensors[f"random.cuda.{i}"] = self._gather_states(torch.cuda.get_rng_state(device))
-        if self.fabric is not None and not self.fabric.is_global_zero:
+        if not self.is_first:
             return
         plain, parts = _flatten({} if optimizer is None else optimizer.state_dict())
         tensors |= {f"optimizer.{name}": value for name, value in parts.items()}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -17,53 +14,15 @@ from torch import Tensor, nn
 
 from hgraph.checks import real, whole
 from hgraph.data import Data
-from hgraph.errors import ArgumentError, ArgumentTypeError, HgraphError
-from hgraph.files import write_atomically
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import aux_losses
-from hgraph.train.checkpoint import Checkpoint, stopwatch
-from hgraph.train.seed import seeded
+from hgraph.train.checkpoint import Checkpoint
+from hgraph.train.loop import FitResult, TrainingError, train_loop
 from hgraph.train.view import of_data
 
-__all__ = ["FitResult", "TrainingError", "cosine", "fit"]
+__all__ = ["cosine", "fit"]
 
 Schedule = Callable[[int, int], float]  # epoch (from 1), epochs -> factor of lr
-
-_LOG = logging.getLogger("hgraph")
-
-
-class TrainingError(HgraphError, ValueError):
-    """The training failed: a loss or a score is not finite."""
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """The history of a training.
-
-    Args:
-        history: one dict per epoch with ``epoch`` (from 1), ``loss`` and, if there is a score, ``validation``.
-        best_epoch: the epoch whose state the model has now; 0 if no epoch was run.
-        seconds: wall-clock time, including the time before a stop.
-        cpu_seconds: CPU time of the process, including the time before a stop.
-
-    >>> result = FitResult([{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}], best_epoch=2, seconds=3.0)
-    >>> result, result.best["loss"]
-    (FitResult(2 epochs, best: epoch 2, loss 0.25, 3.0 s), 0.25)
-    """
-
-    history: list[dict[str, float]]
-    best_epoch: int
-    seconds: float
-    cpu_seconds: float = 0.0
-
-    @property
-    def best(self) -> dict[str, float]:
-        """The history's entry of the best epoch."""
-        return self.history[self.best_epoch - 1] if self.best_epoch else {}
-
-    def __repr__(self) -> str:
-        """Shows only the best epoch."""
-        best = ", ".join(f"{k} {v:.4g}" for k, v in self.best.items())
-        return f"FitResult({len(self.history)} epochs, best: {best or 'none'}, {self.seconds:.1f} s)"
 
 
 def fit(
@@ -76,6 +35,7 @@ def fit(
     epochs: int = 200,
     lr: float = 0.01,
     weight_decay: float = 5e-4,
+    eval_every: int = 1,
     patience: int | None = None,
     clip: float | None = None,
     schedule: Schedule | None = None,
@@ -94,11 +54,11 @@ def fit(
 
     ``fit(model, data)`` trains on the training nodes of a `Data` and scores the accuracy on its validation nodes.
 
-    An epoch is one step on ``loss(model(*inputs))``, plus the `hgraph.nn.aux_losses` of the model's layers, and, in
-    eval mode, one score ``validate(model(*inputs))``. The state with the highest score is restored at the end (the
-    first of equal ones); without ``validate``, the last state stays. The same seed gives the same result, bit for bit,
-    on the same machine with the same number of threads; the caller's random state is neither used nor changed. The
-    caller initializes the model: see `seeded`.
+    An epoch is one step on ``loss(model(*inputs))``, plus the `hgraph.nn.aux_losses` of the model's layers. Every
+    ``eval_every`` epochs, the model is scored in eval mode, ``validate(model(*inputs))``. The state with the highest
+    score is restored at the end (the first of equal ones); without ``validate``, the last state stays. The same seed
+    gives the same result, bit for bit, on the same machine with the same number of threads; the caller's random state
+    is neither used nor changed. The caller initializes the model: see `seeded`.
 
     Args:
         model: any module.
@@ -112,7 +72,8 @@ def fit(
         epochs: maximum number of epochs, each one step.
         lr: Adam's learning rate.
         weight_decay: Adam's L2 penalty.
-        patience: stop after this many epochs without a better score; None never stops early.
+        eval_every: epochs between two scores; the last epoch has one too.
+        patience: stop after this many scores without a better one; None never stops early.
         clip: clip the norm of all gradients to this value; None does not clip.
         schedule: factor of ``lr`` in each epoch, see `cosine`; None is always 1.
         precision: ``"bfloat16"`` runs the model under autocast; weights, loss and optimizer stay float32.
@@ -136,6 +97,7 @@ def fit(
     Defaults follow LightHGNN (ICLR 2024): Adam, lr 0.01, weight decay 5e-4, 200 epochs, first best state.
 
     >>> x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])
+    >>> from hgraph.train import seeded
     >>> with seeded(0):
     ...     model = nn.Linear(1, 2)
     >>> result = fit(model, (x,), lambda out: nn.functional.cross_entropy(out, y), epochs=3)
@@ -150,9 +112,11 @@ def fit(
         if isinstance(inputs, Sequence):
             name, expected, got = "loss", "a function of the model's output", type(loss).__name__
         raise ArgumentTypeError(name, expected, got, hint)
-    _check(epochs, lr, weight_decay, patience, validate, clip, precision, save_every)
+    _check(epochs, lr, weight_decay, eval_every, patience, validate, clip, precision, save_every)
     planned = None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]
     settings = {"seed": seed, "lr": lr, "weight_decay": weight_decay, "clip": clip, "precision": precision}
+    if eval_every != 1:
+        settings["eval_every"] = eval_every
     file = Checkpoint(checkpoint, {**settings, "schedule": planned}, fabric)
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: torch.optim.Optimizer | None = None
@@ -161,56 +125,11 @@ def fit(
     if fabric is not None:
         model, optimizer, inputs = _with_fabric(fabric, model, optimizer, inputs)
     step = _Step(model, tuple(inputs), loss, optimizer, lr, clip, schedule, epochs, precision, fabric)
-    devices = _devices(model, inputs)
-    try:
-        with seeded(seed, devices):
-            done = _Progress(**file.restore(model, optimizer, devices))
-            spent = stopwatch(done.seconds, done.cpu_seconds)
-            first = fabric is None or fabric.is_global_zero
-            with _lines(log if first else None, done.history) as write:
-                for epoch in _bar(len(done.history) + 1, epochs, label, progress if first else False, done.stopped):
-                    record = {"epoch": epoch, "loss": step(epoch)} | step.scores(validate, epoch)
-                    done.add(record, model, patience)
-                    write(record)
-                    done.seconds, done.cpu_seconds = spent()
-                    if epoch % save_every == 0 or epoch == epochs or done.stopped or file.overdue:
-                        file.save(model, optimizer, devices, done.best_state, done.plain())
-                    if done.stopped:
-                        break
-    finally:
-        model.eval()
-    if done.best_state is not None:
-        model.load_state_dict(done.best_state)
-    best = done.best_epoch, len(done.history), "" if validate is None else f", validation {done.best_score:.4f}"
-    if first:
-        _LOG.info("%s: epoch %d of %d restored%s, %.1f s", label, *best, done.seconds)
-    return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
-
-
-@dataclass
-class _Progress:
-    """Progress of a training, saved in the checkpoint along with the states."""
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    best_state: dict[str, Tensor] | None = None
-    stopped: bool = False
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-
-    def add(self, record: dict[str, float], model: nn.Module, patience: int | None) -> None:
-        self.history.append(record)
-        score = record.get("validation")
-        if score is None:
-            self.best_epoch = int(record["epoch"])
-        elif score > self.best_score:
-            self.best_epoch, self.best_score = int(record["epoch"]), score
-            self.best_state = copy.deepcopy(model.state_dict())
-        self.stopped = patience is not None and int(record["epoch"]) - self.best_epoch >= patience
-
-    def plain(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "best_state"}
+    return train_loop(
+        model, step, None if validate is None else partial(step.score, validate), file,
+        optimizer=optimizer, devices=_devices(model, inputs), epochs=epochs, seed=seed, label=label,
+        eval_every=eval_every, patience=patience, save_every=save_every, log=log, progress=progress,
+    )  # fmt: skip
 
 
 @dataclass
@@ -260,9 +179,7 @@ class _Step:
         optimizer.step()
 
     @torch.no_grad()
-    def scores(self, validate: Callable[[Any], float] | None, epoch: int) -> dict[str, float]:
-        if validate is None:
-            return {}
+    def score(self, validate: Callable[[Any], float], epoch: int) -> float:
         self.model.eval()
         output = self._output()
         try:
@@ -275,7 +192,7 @@ class _Step:
         if not math.isfinite(score):
             hint = "try a smaller lr, and look for an empty validation part"
             raise TrainingError(f"the validation score is {score} in epoch {epoch}: {hint}")
-        return {"validation": score}
+        return score
 
     def _mean(self, number: float) -> float:
         """Mean over processes, so that all choose the same best epoch, and stop or fail together."""
@@ -308,6 +225,7 @@ def _check(
     epochs: int,
     lr: float,
     weight_decay: float,
+    eval_every: int,
     patience: int | None,
     validate: Any,
     clip: float | None,
@@ -317,6 +235,7 @@ def _check(
     whole("epochs", epochs)
     real("lr", lr, "a finite number, 0 or more")
     real("weight_decay", weight_decay, "a finite number, 0 or more")
+    whole("eval_every", eval_every, 1)
     if patience is not None and validate is None:
         raise ArgumentError("patience", "None, or 1 or more together with validate=", f"{patience} without validate=")
     if patience is not None:
@@ -337,31 +256,6 @@ def _with_fabric(
         return fabric.setup(model), None, [fabric.to_device(i) for i in inputs]
     model, optimizer = fabric.setup(model, optimizer)
     return model, optimizer, [fabric.to_device(i) for i in inputs]
-
-
-def _bar(first: int, last: int, label: str, progress: bool | None, stopped: bool) -> Iterable[int]:
-    """The remaining epochs with a progress bar, by default only on a terminal."""
-    from tqdm import tqdm
-
-    hidden = None if progress is None else not progress  # tqdm's None: hidden unless on a terminal
-    epochs = range(0) if stopped else range(first, last + 1)
-    return tqdm(epochs, desc=label, initial=first - 1, total=last, disable=hidden, leave=False, unit="epoch")
-
-
-@contextmanager
-def _lines(path: str | os.PathLike[str] | None, history: list[dict[str, float]]) -> Iterator[Callable[[Any], None]]:
-    """A function that appends a JSON line to the file, which starts with the lines of the finished epochs."""
-    if path is None:
-        yield lambda record: None
-        return
-    write_atomically(path, "".join(json.dumps(record) + "\n" for record in history).encode())
-    with open(path, "a", encoding="utf-8") as file:
-
-        def write(record: Any) -> None:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-
-        yield write
 
 
 def _devices(model: nn.Module, inputs: Sequence[Any]) -> set[torch.device]:

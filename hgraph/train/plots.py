@@ -15,7 +15,7 @@ from hgraph.train.metrics import scored_rows
 
 if TYPE_CHECKING:
     from hgraph.data import Data
-    from hgraph.train.fit import FitResult
+    from hgraph.train.loop import FitResult
     from hgraph.train.tasks import NodeTask
 
 __all__ = [

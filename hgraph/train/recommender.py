@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import json
-import logging
-import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,19 +13,15 @@ from torch import Tensor
 from hgraph.checks import real
 from hgraph.data import Interactions
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.files import write_atomically
 from hgraph.models.recommend.base import Recommender
 from hgraph.structure import Adjacency, KnowledgeGraph
-from hgraph.train.checkpoint import Checkpoint, stopwatch
-from hgraph.train.fit import FitResult, TrainingError
+from hgraph.train.checkpoint import Checkpoint
 from hgraph.train.full_ranking import full_ranking
+from hgraph.train.loop import FitResult, TrainingError, descend, train_loop
 from hgraph.train.samplers import PairSampler, TripleSampler
 from hgraph.train.scores import scorer
-from hgraph.train.seed import seeded
 
-__all__ = ["Progress", "bar", "fit_recommender"]
-
-_LOG = logging.getLogger("hgraph")
+__all__ = ["fit_recommender"]
 
 
 def fit_recommender(
@@ -43,6 +35,7 @@ def fit_recommender(
     l2: float = 1e-5,
     triple_l2: float = 1e-5,
     eval_every: int = 10,
+    save_every: int = 10,
     patience: int | None = 10,
     k: int = 20,
     validate_users: int | None = None,
@@ -72,7 +65,8 @@ def fit_recommender(
         triple_batch: triples per step.
         l2: L2 penalty on the embeddings of a batch of pairs; it is not Adam's weight decay.
         triple_l2: L2 penalty on the embeddings of a batch of triples.
-        eval_every: epochs between two rankings and between two checkpoints; one is also written after 30 s.
+        eval_every: epochs between two rankings; the last epoch has one too.
+        save_every: epochs between two checkpoints; one is also written after 30 s.
         patience: stop after this many rankings without a better one; None never stops early.
         k: the state with the best recall@k is restored; at most the number of items is used.
         validate_users: rank only for this many users with validation items, sampled once under the seed; None uses
@@ -96,7 +90,7 @@ def fit_recommender(
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
     (3, True)
     """
-    _check(model, data, epochs, eval_every, batch, triple_batch, patience, validate_users, k)
+    _check(model, data, epochs, (eval_every, save_every), batch, triple_batch, patience, validate_users, k)
     for name, value in (("lr", lr), ("l2", l2), ("triple_l2", triple_l2)):
         real(name, value, "a finite number, 0 or more")
     settings: dict[str, Any] = {"seed": seed, "lr": lr, "batch": batch, "triple_batch": triple_batch, "l2": l2}
@@ -108,38 +102,17 @@ def fit_recommender(
     device = next(model.parameters()).device
     structure = model.structure(data).to(device)
     val, known = _sampled(data.val, validate_users, seed).to(device), [data.train.to(device)]
-    steps, cut = (
-        _Steps(model, data, structure, optimizers, (batch, triple_batch), (l2, triple_l2)),
-        min(k, data.num_items),
-    )
-    try:
-        with seeded(seed, [device]):
-            done = Progress(**file.restore(model, optimizers, [device]))  # type: ignore[arg-type]
-            # the structure is computed from the parameters, so a resumed training computes the same one
-            first = model.start(structure)  # values cached for it are reused by every refresh
-            now = model.refresh(first) if done.history else first
-            spent = stopwatch(done.seconds, done.cpu_seconds)
-            for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
-                record = {"epoch": epoch, **steps(now, epoch)}
-                now = model.refresh(first)
-                evaluates = epoch % eval_every == 0 or epoch == epochs
-                if evaluates and val.num_edges:
-                    record["validation"] = _recall(model, now, val, known, cut, epoch)
-                done.add(record, model)
-                done.stopped = patience is not None and done.waited >= patience
-                done.seconds, done.cpu_seconds = spent()
-                if evaluates or done.stopped or file.overdue:
-                    file.save(model, optimizers, [device], done.best_state, done.plain())  # type: ignore[arg-type]
-                    if log is not None:
-                        write_atomically(log, "".join(json.dumps(r) + "\n" for r in done.history).encode())
-                if done.stopped:
-                    break
-    finally:
-        model.eval()
-    if done.best_state is not None:
-        model.load_state_dict(done.best_state)
-    _LOG.info("%s: epoch %d of %d restored, %.1f s", label, done.best_epoch, len(done.history), done.seconds)
-    return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
+    steps = _Steps(model, data, structure, optimizers, (batch, triple_batch), (l2, triple_l2))
+    cut = min(k, data.num_items)
+
+    def recall(epoch: int) -> float:
+        return _recall(model, steps.now, val, known, cut, epoch)
+
+    return train_loop(
+        model, steps, recall if val.num_edges else None, file, optimizer=optimizers, devices=[device],
+        epochs=epochs, seed=seed, label=label, start=steps.start, eval_every=eval_every, patience=patience,
+        save_every=save_every, log=log, progress=progress,
+    )  # fmt: skip
 
 
 def _recall(
@@ -199,73 +172,38 @@ class _Steps:
         some = self.model.has_triples and self.structure.num_edges > 0
         self.triples = TripleSampler(self.structure) if some else None
 
-    def __call__(self, structure: KnowledgeGraph, epoch: int) -> dict[str, float]:
+    def start(self, resumed: bool) -> None:
+        # the structure is computed from the parameters, so a resumed training computes the same one
+        self.first = self.now = self.model.start(self.structure)  # values cached for it are reused by every refresh
+        if resumed:
+            self.now = self.model.refresh(self.first)
+
+    def __call__(self, epoch: int) -> dict[str, float]:
         self.model.train()
         count = self.data.train.num_edges // self.sizes[0] + 1
-        record = {"loss": self._run(count, self.optimizers.pairs, epoch, lambda: self._pair_loss(structure))}
+        record = {"loss": self._run(count, self.optimizers.pairs, epoch, self._pair_loss)}
         if self.triples is not None:
             count = self.structure.num_edges // self.sizes[1] + 1
             record["triple_loss"] = self._run(count, self.optimizers.triples, epoch, self._triple_loss)
+        self.now = self.model.refresh(self.first)
         return record
 
-    def _pair_loss(self, structure: KnowledgeGraph) -> Tensor:
-        drawn = self.pairs.draw(self.sizes[0])
-        return self.model.pair_loss(structure, *drawn, l2=self.l2[0])
+    def _pair_loss(self) -> Tensor:
+        return self.model.pair_loss(self.now, *self.pairs.draw(self.sizes[0]), l2=self.l2[0])
 
     def _triple_loss(self) -> Tensor:
         assert self.triples is not None  # noqa: S101 - only called then
         return self.model.triple_loss(*self.triples.draw(self.sizes[1]), l2=self.l2[1])
 
-    def _run(self, count: int, optimizer: torch.optim.Optimizer, epoch: int, loss: Any) -> float:
-        total = 0.0
-        for _ in range(count):
-            value = loss()
-            number = float(value.detach())
-            if not math.isfinite(number):
-                raise TrainingError(f"the loss is {number} in epoch {epoch}: try a smaller lr")
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            optimizer.step()
-            total += number
-        return total / count
-
-
-@dataclass
-class Progress:
-    """Progress of a training, saved in the checkpoint along with the states."""
-
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_score: float = -math.inf
-    best_state: dict[str, Tensor] | None = None
-    waited: int = 0
-    stopped: bool = False
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-
-    def add(self, record: dict[str, float], model: torch.nn.Module) -> None:
-        """Record an epoch, and copy the state of the model if it is the best so far."""
-        self.history.append(record)
-        score = record.get("validation")
-        if score is None:
-            if self.best_state is None:
-                self.best_epoch = int(record["epoch"])
-        elif score > self.best_score:
-            self.best_epoch, self.best_score, self.waited = int(record["epoch"]), score, 0
-            self.best_state = copy.deepcopy(model.state_dict())
-        else:
-            self.waited += 1
-
-    def plain(self) -> dict[str, Any]:
-        """All fields except the state, as JSON values."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "best_state"}
+    def _run(self, count: int, optimizer: torch.optim.Optimizer, epoch: int, loss: Callable[[], Tensor]) -> float:
+        return sum(descend(optimizer, loss(), epoch) for _ in range(count)) / count
 
 
 def _check(
     model: Recommender,
     data: Interactions,
     epochs: int,
-    eval_every: int,
+    every: tuple[int, int],
     batch: int,
     triples: int,
     patience: int | None,
@@ -280,7 +218,8 @@ def _check(
         raise ArgumentError("model", wanted, f"{model.num_users} and {model.num_items}")
     numbers: Sequence[tuple[str, int, int]] = (
         ("epochs", epochs, 0),
-        ("eval_every", eval_every, 1),
+        ("eval_every", every[0], 1),
+        ("save_every", every[1], 1),
         ("batch", batch, 1),
         ("triple_batch", triples, 1),
         ("patience", 1 if patience is None else patience, 1),
@@ -290,12 +229,3 @@ def _check(
     for name, value, least in numbers:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ArgumentError(name, f"a whole number, {least} or more", repr(value))
-
-
-def bar(first: int, last: int, label: str, progress: bool | None, stopped: bool, *, unit: str = "epoch") -> Any:
-    """The remaining epochs (or steps), with a progress bar."""
-    from tqdm import tqdm
-
-    hidden = None if progress is None else not progress
-    epochs = range(0) if stopped else range(first, last + 1)
-    return tqdm(epochs, desc=label, initial=first - 1, total=last, disable=hidden, leave=False, unit=unit)

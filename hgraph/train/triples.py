@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Sequence
 
@@ -16,11 +15,9 @@ from hgraph.data.leaks import inverse_triples
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models.triples.kge import TripleModel
 from hgraph.structure import Adjacency
-from hgraph.train.checkpoint import Checkpoint, stopwatch
-from hgraph.train.fit import FitResult, TrainingError
+from hgraph.train.checkpoint import Checkpoint
+from hgraph.train.loop import FitResult, descend, train_loop
 from hgraph.train.mode import eval_mode
-from hgraph.train.recommender import Progress, bar
-from hgraph.train.seed import seeded
 
 __all__ = ["fit_triples", "triple_ranking"]
 
@@ -107,8 +104,10 @@ def fit_triples(
     l2: float = 0.0,
     negatives: int | None = None,
     eval_every: int = 10,
+    save_every: int = 10,
     patience: int | None = 5,
     checkpoint: str | os.PathLike[str] | None = None,
+    log: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: bool | None = None,
     label: str = "fit",
@@ -129,9 +128,11 @@ def fit_triples(
         l2: L2 penalty on the embeddings of a batch; it is not Adam's weight decay.
         negatives: number of nodes sampled per step as candidates of the loss. None uses all nodes, which is best for
             small graphs and costs batch x N x d per step.
-        eval_every: epochs between two rankings and between two checkpoints; one is also written after 30 s.
+        eval_every: epochs between two rankings; the last epoch has one too.
+        save_every: epochs between two checkpoints; one is also written after 30 s.
         patience: stop after this many rankings without a better one; None never stops early.
         checkpoint: a file to save the state to and to resume from, as in `fit`.
+        log: a JSON lines file for the history, one line per epoch.
         seed: seed of the batches.
         progress: show a progress bar on stderr; None shows it on a terminal only.
         label: name of this training in the progress bar.
@@ -151,7 +152,7 @@ def fit_triples(
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
     (3, True)
     """
-    _check(model, split, epochs, batch, eval_every, negatives)
+    _check(model, split, epochs, batch, (eval_every, save_every), negatives)
     for name, value in (("lr", lr), ("l2", l2)):
         real(name, value, "a finite number, 0 or more")
     _warn(split)
@@ -160,27 +161,14 @@ def fit_triples(
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     settings = {"seed": seed, "lr": lr, "batch": batch, "l2": l2, "negatives": negatives, "every": eval_every}
     file = Checkpoint(checkpoint, settings)
-    try:
-        with seeded(seed, [device]):
-            done = Progress(**file.restore(model, optimizer, [device]))
-            spent = stopwatch(done.seconds, done.cpu_seconds)
-            for epoch in bar(len(done.history) + 1, epochs, label, progress, done.stopped):
-                record = {"epoch": epoch, "loss": _epoch(model, optimizer, triples, (batch, l2, negatives), epoch)}
-                evaluates = epoch % eval_every == 0 or epoch == epochs
-                if evaluates and len(val):
-                    record["validation"] = triple_ranking(model, val, torch.cat([split.train.triples, val]))["mrr"]
-                done.add(record, model)
-                done.stopped = patience is not None and done.waited >= patience
-                done.seconds, done.cpu_seconds = spent()
-                if evaluates or done.stopped or file.overdue:
-                    file.save(model, optimizer, [device], done.best_state, done.plain())
-                if done.stopped:
-                    break
-    finally:
-        model.eval()
-    if done.best_state is not None:
-        model.load_state_dict(done.best_state)
-    return FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
+    known = torch.cat([split.train.triples, val])
+    return train_loop(
+        model,
+        lambda epoch: _epoch(model, optimizer, triples, (batch, l2, negatives), epoch),
+        (lambda _: triple_ranking(model, val, known)["mrr"]) if len(val) else None,
+        file, optimizer=optimizer, devices=[device], epochs=epochs, seed=seed, label=label,
+        eval_every=eval_every, patience=patience, save_every=save_every, log=log, progress=progress,
+    )  # fmt: skip
 
 
 def _warn(split: TripleSplit) -> None:
@@ -207,19 +195,12 @@ def _epoch(
     for some in triples[torch.randperm(len(triples), device=device)].split(batch):
         head, relation, tail = some.unbind(1)
         among = None if negatives is None else torch.randint(model.num_nodes, (negatives,), device=device)
-        loss = model.loss(head, relation, tail, l2, among=among)
-        number = float(loss.detach())
-        if not math.isfinite(number):
-            raise TrainingError(f"the loss is {number} in epoch {epoch}: try a smaller lr")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        total += number * len(some)
+        total += descend(optimizer, model.loss(head, relation, tail, l2, among=among), epoch) * len(some)
     return total / len(triples)
 
 
 def _check(
-    model: TripleModel, split: TripleSplit, epochs: int, batch: int, eval_every: int, negatives: int | None
+    model: TripleModel, split: TripleSplit, epochs: int, batch: int, every: tuple[int, int], negatives: int | None
 ) -> None:
     if not isinstance(split, TripleSplit):
         hint = "TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1) creates one"
@@ -234,7 +215,8 @@ def _check(
     for name, value, least in (
         ("epochs", epochs, 0),
         ("batch", batch, 1),
-        ("eval_every", eval_every, 1),
+        ("eval_every", every[0], 1),
+        ("save_every", every[1], 1),
         ("negatives", num_negatives, 1),
     ):
         if value < least:
