@@ -1,22 +1,19 @@
-"""Reads pickles from untrusted sources as plain data, with two protections against code execution.
+"""Reads arrays and plain data from pickles of untrusted sources.
 
-First, the opcodes are scanned without running them; only those that build plain data, within the size of the file,
-are allowed. Second, the unpickler's ``find_class`` resolves only array names, and maps them to inert records of this
-module: no function of NumPy, SciPy or Python is called with arguments from the file. Arrays and matrices are built
-from the records afterwards, with checks.
+`hgraph.data.pickles.interpret` runs no code: it makes inert records of the few names that are admitted here, and
+arrays and matrices are built from the records afterwards, with checks.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
-import pickletools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from hgraph.data.pickles import Record, interpret
 from hgraph.errors import DataError
 
 __all__ = ["loads"]
@@ -24,277 +21,89 @@ __all__ = ["loads"]
 _MAX_BYTES = 64 * 2**20  # one byte of pickle (an empty list) may become sixty bytes of memory
 _MAX_DEPTH = 16
 
-# ---------------------------------------------------------------------- opcodes
 
-_STRINGS = {"BINSTRING", "SHORT_BINSTRING", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES"}
-_TUPLES = {"EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}
-_CREATING = _STRINGS | {"EMPTY_DICT", "EMPTY_LIST", "EMPTY_SET", "GLOBAL", "NEWOBJ", "REDUCE", "STACK_GLOBAL"}
-_PUTS = {"BINPUT", "LONG_BINPUT", "MEMOIZE"}
-_GETS = {"BINGET", "LONG_BINGET"}
-_FILLING = {"ADDITEMS", "APPEND", "APPENDS", "BUILD", "SETITEM", "SETITEMS"}
-_NUMBERS = {"BINFLOAT", "BININT", "BININT1", "BININT2", "LONG1", "NEWFALSE", "NEWTRUE", "NONE"}
-_HARMLESS = _TUPLES | _CREATING | _FILLING | _NUMBERS | {"MARK", "PROTO", "STOP"}
-_CHECKED = _PUTS | _GETS | {"FRAME"}
+def loads(content: bytes, *, source: str = "pickle", max_bytes: int = _MAX_BYTES) -> Any:
+    """Read plain data from an untrusted pickle without executing anything in it.
 
+    Supported are dicts, lists, sets, tuples, numbers, strings, bytes, `numpy.ndarray` of booleans, integers and floats,
+    and `scipy.sparse.csr_matrix`. NumPy scalars become Python numbers, a ``defaultdict(list)`` becomes a dict, and
+    Python 2 strings become latin-1 text.
 
-def _scan(content: bytes) -> None:
-    """Refuse opcodes that are not needed for data, and those that would make unpickling explode in time or memory.
+    Args:
+        content: the whole pickle, protocol 2 or later.
+        source: the name used in errors.
+        max_bytes: maximum length of the content.
 
-    `pickletools` itself refuses strings longer than the file. Memo entries must be numbered in order, since a
-    single ``LONG_BINPUT 2**31`` makes the unpickler allocate as many slots. A tuple may not be used twice:
-    a chain of thirty tuples that each contain the previous one twice takes 2**30 steps to hash.
+    Raises:
+        DataError: the pickle contains anything else (the message gives the name or opcode), or inconsistent arrays.
+
+    >>> import pickle
+    >>> loads(pickle.dumps({"ids": {1, 2}}))
+    {'ids': {1, 2}}
+    >>> loads(pickle.dumps(print))
+    Traceback (most recent call last):
+    hgraph.errors.DataError: pickle: builtins.print is not allowed, only arrays and plain containers are
     """
-    previous, memo, tuples = "", set[int](), set[int]()
-    argument: Any
-    for opcode, argument, position in pickletools.genops(content):
-        name = opcode.name
-        if name in _HARMLESS:
-            previous = name
-            continue
-        if name not in _CHECKED:
-            raise DataError(f"opcode {name} at byte {position} is not needed for data")
-        if name == "FRAME":
-            if argument > len(content):
-                raise DataError(f"a frame of {argument} bytes in a file of {len(content)}")
-            continue
-        if name in _PUTS:
-            index = len(memo) if name == "MEMOIZE" else argument
-            if index > len(memo) + 1:  # Python 2 counts from 1
-                raise DataError(f"memo entry {index} at byte {position}, after {len(memo)} entries")
-            if previous in _TUPLES:
-                tuples.add(index)
-            elif previous not in _CREATING:  # otherwise an old tuple could get a second memo entry
-                raise DataError(f"memo entry at byte {position} for an object that is not new")
-            memo.add(index)
-        elif name in _GETS and argument in tuples:
-            raise DataError(f"a tuple is used twice at byte {position}")
-        previous = name
+    if len(content) > max_bytes:
+        raise DataError(f"{source}: expected at most {max_bytes} bytes, got {len(content)}")
+    try:
+        records = interpret(content, calls=_CALLS, names=_NAMES, max_bytes=max_bytes)
+        return _Resolver(budget=4 * len(content)).resolve(records)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
+    except Exception as error:  # a malformed record may raise many types of errors
+        raise DataError(f"{source}: not a pickle of plain data ({type(error).__name__}: {error})") from error
 
 
-# ---------------------------------------------------------------------- inert records
+# ---------------------------------------------------------------------- calls that are made while reading
 
 
-class _Record:
-    """Base of the records for allowed names: no settable attributes, not callable, no behavior."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: object) -> None:
-        raise DataError(f"{type(self).__name__.strip('_')} does not take a state")
-
-
-class _Marker(_Record):
-    """A name that may only be an argument of another one."""
-
-    __slots__ = ()
-
-    def __new__(cls, *args: object) -> _Marker:
-        raise DataError(f"{cls.__name__.strip('_')} must not be called")
+def _scalar(dtype: object, raw: object) -> Any:
+    """``numpy.core.multiarray.scalar``: a Python number at once, since it may be a key."""
+    kind = _dtype(dtype)
+    if not isinstance(raw, (bytes, str)) or len(raw) != kind.itemsize:
+        raise DataError(f"scalar: expected {kind.itemsize} bytes for {kind}")
+    return np.frombuffer(_as_bytes(raw), kind)[0].item()
 
 
-class _NdArray(_Marker):
-    __slots__ = ()
+def _default_dict(factory: object = None) -> dict[Any, Any]:
+    """``collections.defaultdict(list)``: a plain dict, since a default factory is a function."""
+    if factory is not None and not (_is_record(factory, *_LISTS) and not factory.made):  # type: ignore[attr-defined]
+        raise DataError("defaultdict: expected list as default factory")
+    return {}
 
 
-class _List(_Marker):
-    __slots__ = ()
-
-
-class _DType(_Record):
-    """``numpy.dtype``: plain booleans, integers and floats; no objects, strings, fields or subarrays."""
-
-    __slots__ = ("code", "order")
-    code: str
-    order: str
-
-    def __new__(cls, code: object, align: object = False, copy: object = False) -> _DType:
-        if not isinstance(code, str) or not re.fullmatch(r"b1|[iu][1248]|f[248]", code):
-            raise DataError(f"dtype {code!r:.40}: expected booleans, integers or floats")
-        self = object.__new__(cls)
-        self.code, self.order = code, "="
-        return self
-
-    def __setstate__(self, state: object) -> None:
-        if not isinstance(state, tuple) or len(state) < 8 or state[1] not in ("<", ">", "=", "|"):
-            raise DataError("dtype: malformed state")
-        if state[2:5] != (None, None, None) or any(state[8:]):
-            raise DataError("dtype: fields, subarrays and metadata are not supported")
-        self.order = state[1]
-
-    def numpy(self) -> np.dtype[Any]:
-        return np.dtype(self.order + self.code)
-
-
-class _Array(_Record):
-    """An array before it is built: its shape fits its bytes, and it needs no memory beyond the file."""
-
-    __slots__ = ("dtype", "fortran", "raw", "shape")
-    dtype: np.dtype[Any]
-    fortran: bool
-    raw: bytes | str
-    shape: tuple[int, ...]
-
-    def __setstate__(self, state: object) -> None:
-        if not isinstance(state, tuple) or len(state) != 5:
-            raise DataError("array: malformed state")
-        _, shape, dtype, fortran, raw = state
-        if not isinstance(dtype, _DType) or not isinstance(fortran, (bool, int)):
-            raise DataError("array: malformed state")
-        if not isinstance(raw, (bytes, str)):
-            raise DataError(f"array: expected raw bytes, got {type(raw).__name__}")
-        sizes = shape if isinstance(shape, tuple) else (-1,)
-        if len(sizes) > 8 or any(type(n) is not int or not 0 <= n < 2**31 for n in sizes):
-            raise DataError(f"array: shape {shape!r:.60} does not fit {len(raw)} bytes")
-        self.dtype, self.fortran, self.raw, self.shape = dtype.numpy(), bool(fortran), raw, sizes
-        if math.prod(sizes) * self.dtype.itemsize != len(raw):
-            raise DataError(f"array: shape {shape!r:.60} of {dtype.code} does not fit {len(raw)} bytes")
-
-    def build(self) -> np.ndarray[Any, Any]:
-        flat = np.frombuffer(_as_bytes(self.raw), self.dtype) if self.raw else np.empty(0, self.dtype)
-        flat = flat.astype(self.dtype.newbyteorder("="))  # a writable copy
-        return flat.reshape(self.shape, order="F" if self.fortran else "C")
-
-
-class _Reconstruct(_Record):
-    """``numpy.core.multiarray._reconstruct``: an array whose content follows as its state."""
-
-    __slots__ = ()
-
-    def __new__(cls, subtype: object, shape: object, code: object) -> Any:
-        if subtype is not _NdArray:
-            raise DataError("array: only plain arrays are supported")
-        return _Array()
-
-
-class _Scalar(_Record):
-    """``numpy.core.multiarray.scalar``: converted to a Python number immediately, since it may be a dictionary key."""
-
-    __slots__ = ()
-
-    def __new__(cls, dtype: object, raw: object) -> Any:
-        if not isinstance(dtype, _DType):
-            raise DataError("scalar: malformed")
-        kind = dtype.numpy()
-        if not isinstance(raw, (bytes, str)) or len(raw) != kind.itemsize:
-            raise DataError(f"scalar: expected {kind.itemsize} bytes for {dtype.code}")
-        return np.frombuffer(_as_bytes(raw), kind)[0].item()
-
-
-class _Csr(_Record):
-    """``scipy.sparse.csr_matrix``: its attributes, checked when the matrix is built."""
-
-    __slots__ = ("state",)
-    state: dict[str, Any]
-
-    def __new__(cls, *args: object) -> _Csr:
-        if args:
-            raise DataError("csr_matrix: malformed")
-        self = object.__new__(cls)
-        self.state = {}
-        return self
-
-    def __setstate__(self, state: object) -> None:
-        if not isinstance(state, dict):
-            raise DataError("csr_matrix: malformed state")
-        self.state = state
-
-    def build(self) -> Any:
-        shape = self.state.get("_shape", self.state.get("shape"))
-        parts = [self.state.get(name) for name in ("data", "indices", "indptr")]
-        if not isinstance(shape, tuple) or len(shape) != 2 or not all(isinstance(p, _Array) for p in parts):
-            raise DataError("csr_matrix: expected a shape and the arrays data, indices and indptr")
-        return _csr_matrix(shape, *(p.build() for p in parts))  # type: ignore[union-attr]
-
-
-class _DefaultDict(_Record):
-    """``collections.defaultdict(list)``: becomes a plain dict, since a default factory is a function."""
-
-    __slots__ = ()
-
-    def __new__(cls, factory: object = None) -> Any:
-        if factory not in (None, _List):
-            raise DataError("defaultdict: expected list as default factory")
-        return {}
-
-
-class _Set(_Record):
+def _set(members: object) -> set[Any]:
     """``set`` called with a list, which is how protocol 2 writes sets."""
-
-    __slots__ = ()
-
-    def __new__(cls, members: object) -> Any:
-        if not isinstance(members, list):
-            raise DataError("set: malformed")
-        return set(members)
+    if not isinstance(members, list):
+        raise DataError("set: malformed")
+    return {_key(member) for member in members}
 
 
-class _Bytes(_Record):
+def _text(text: object, encoding: object = None) -> str:
     """``_codecs.encode``: how Python 3 writes bytes in protocol 2, as latin-1 text; stays text.
 
     Encoding waits until an array is built and counted in the budget: otherwise every few bytes of the file could
     encode the same megabyte again and fill the memory.
     """
-
-    __slots__ = ()
-
-    def __new__(cls, text: object, encoding: object = None) -> Any:
-        if not isinstance(text, str) or encoding != "latin1":
-            raise DataError("bytes: malformed")
-        return text
-
-
-def _as_bytes(raw: object) -> bytes:
-    """Convert a Python 2 string, which arrives as latin-1 text, to bytes; bytes stay as they are."""
-    if isinstance(raw, str):
-        return raw.encode("latin1")
-    if not isinstance(raw, bytes):
-        raise DataError(f"array: expected raw bytes, got {type(raw).__name__}")
-    return raw
-
-
-def _csr_matrix(shape: tuple[Any, ...], data: Any, indices: Any, indptr: Any) -> Any:
-    from scipy.sparse import csr_matrix
-
-    if any(type(n) is not int or not 0 <= n < 2**31 for n in shape):
-        raise DataError(f"csr_matrix: shape {shape!r:.60}")
-    if any(a.ndim != 1 for a in (data, indices, indptr)) or indices.dtype.kind != "i" or indptr.dtype.kind != "i":
-        raise DataError("csr_matrix: expected data, indices and indptr with one dimension, the last two of integers")
-    # Compare instead of subtracting: a difference may overflow and look right.
-    descends = bool((indptr[1:] < indptr[:-1]).any())
-    if len(indptr) != shape[0] + 1 or indptr[0] != 0 or indptr[-1] != len(indices) or descends:
-        raise DataError("csr_matrix: indptr does not divide the entries into rows")
-    if len(data) != len(indices) or (len(indices) and (indices.min() < 0 or indices.max() >= shape[1])):
-        raise DataError(f"csr_matrix: column indices and data do not fit shape {shape}")
-    return csr_matrix((data, indices, indptr), shape=shape)
+    if not isinstance(text, str) or encoding != "latin1":
+        raise DataError("bytes: malformed")
+    return text
 
 
 # Old and new module paths of each name, for Python 2 and 3.
-_ALLOWED: dict[tuple[str, str], type[_Record]] = {
-    ("numpy", "ndarray"): _NdArray,
-    ("numpy", "dtype"): _DType,
-    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,
-    ("numpy.core.multiarray", "scalar"): _Scalar,
-    ("numpy._core.multiarray", "scalar"): _Scalar,
-    ("scipy.sparse.csr", "csr_matrix"): _Csr,
-    ("scipy.sparse._csr", "csr_matrix"): _Csr,
-    ("_codecs", "encode"): _Bytes,
-    ("collections", "defaultdict"): _DefaultDict,
-    ("builtins", "list"): _List,
-    ("__builtin__", "list"): _List,
-    ("builtins", "set"): _Set,
-    ("__builtin__", "set"): _Set,
+_LISTS = ("builtins.list", "__builtin__.list")
+_MATRICES = ("scipy.sparse.csr.csr_matrix", "scipy.sparse._csr.csr_matrix")
+_ARRAYS = ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")
+_CALLS: dict[str, Callable[..., Any]] = {
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy._core.multiarray.scalar": _scalar,
+    "collections.defaultdict": _default_dict,
+    "builtins.set": _set,
+    "__builtin__.set": _set,
+    "_codecs.encode": _text,
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str, /) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise DataError(f"{module}.{name} is not allowed, only arrays and plain containers are")
-        return _ALLOWED[module, name]
-
-    def persistent_load(self, pid: object) -> Any:
-        raise DataError("references to objects outside the file are not allowed")
+_NAMES = frozenset({"numpy.ndarray", "numpy.dtype", *_LISTS, *_MATRICES, *_ARRAYS, *_CALLS})
 
 
 # ---------------------------------------------------------------------- from records to values
@@ -322,63 +131,99 @@ class _Resolver:
 
     def _made(self, value: Any, depth: int) -> Any:
         if isinstance(value, dict):
-            return {self._key(k): self.resolve(v, depth) for k, v in value.items()}
+            return {key: self.resolve(v, depth) for key, v in value.items()}
         if isinstance(value, (list, tuple)):
             return type(value)(self.resolve(v, depth) for v in value)
         if isinstance(value, set):
-            return {self._key(v) for v in value}
-        if isinstance(value, _Array):
-            self._charge(value)
-            return value.build()
-        if isinstance(value, _Csr):
-            for part in value.state.values():
-                if isinstance(part, _Array):
-                    self._charge(part)
-            return value.build()
-        raise DataError(f"{getattr(value, '__name__', type(value).__name__).strip('_')} is not a value by itself")
+            return value
+        if _is_record(value, *_ARRAYS):
+            return self._array(value)
+        if _is_record(value, *_MATRICES):
+            return self._matrix(value)
+        raise DataError(f"{getattr(value, 'name', type(value).__name__)} is not a value by itself")
 
-    def _key(self, key: Any) -> Any:
-        if not isinstance(key, (int, float, str, bytes, type(None))):
-            raise DataError(f"expected numbers or strings as keys and set members, got {type(key).__name__.strip('_')}")
-        return key
-
-    def _charge(self, array: _Array) -> None:
-        """Limit the total size of arrays to a few times the file, since many arrays may share the same bytes in it."""
-        if not hasattr(array, "raw"):
+    def _array(self, record: Record) -> np.ndarray[Any, Any]:
+        """An array whose shape fits its bytes: it needs no memory beyond the file."""
+        if not record.made or len(record.args) != 3 or not _is_record(record.args[0], "numpy.ndarray"):
+            raise DataError("array: only plain arrays are supported")
+        if record.state is None:
             raise DataError("array: has no content")
-        self.budget -= len(array.raw)
-        if self.budget < 0:
+        if not isinstance(record.state, tuple) or len(record.state) != 5:
+            raise DataError("array: malformed state")
+        _, shape, dtype, fortran, raw = record.state
+        kind = _dtype(dtype)
+        if not isinstance(fortran, (bool, int)):
+            raise DataError("array: malformed state")
+        if not isinstance(raw, (bytes, str)):
+            raise DataError(f"array: expected raw bytes, got {type(raw).__name__}")
+        sizes = _sizes(shape)
+        if len(sizes) > 8 or math.prod(sizes) * kind.itemsize != len(raw):
+            raise DataError(f"array: shape {sizes!r:.60} of {kind} does not fit {len(raw)} bytes")
+        self.budget -= len(raw)
+        if self.budget < 0:  # many arrays may share the same bytes of the file
             raise DataError("the arrays are much larger than the file")
+        flat = np.frombuffer(_as_bytes(raw), kind) if raw else np.empty(0, kind)
+        flat = flat.astype(kind.newbyteorder("="))  # a writable copy
+        return flat.reshape(sizes, order="F" if fortran else "C")
+
+    def _matrix(self, record: Record) -> Any:
+        state = record.state if isinstance(record.state, dict) else {}
+        shape = state.get("_shape", state.get("shape"))
+        parts = [state.get(name) for name in ("data", "indices", "indptr")]
+        sized = isinstance(shape, tuple) and len(shape) == 2
+        if not record.made or record.args or not sized or not all(_is_record(part, *_ARRAYS) for part in parts):
+            raise DataError("csr_matrix: expected a shape and the arrays data, indices and indptr")
+        return _csr_matrix(_sizes(shape), *(self.resolve(part) for part in parts))
 
 
-def loads(content: bytes, *, source: str = "pickle", max_bytes: int = _MAX_BYTES) -> Any:
-    """Read plain data from an untrusted pickle without executing anything in it.
+def _is_record(value: object, *names: str) -> bool:
+    return isinstance(value, Record) and value.name in names
 
-    Supported are dicts, lists, sets, tuples, numbers, strings, bytes, `numpy.ndarray` of booleans, integers and floats,
-    and `scipy.sparse.csr_matrix`. NumPy scalars become Python numbers, a ``defaultdict(list)`` becomes a dict, and
-    Python 2 strings become latin-1 text.
 
-    Args:
-        content: the whole pickle, protocol 2 or later.
-        source: the name used in errors.
-        max_bytes: maximum length of the content.
+def _sizes(shape: object) -> tuple[int, ...]:
+    """A shape of whole numbers; foreign objects are never printed, since their text may be endless."""
+    if not isinstance(shape, tuple) or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
+        raise DataError("the shape does not fit: expected a tuple of whole numbers below 2**31")
+    return shape
 
-    Raises:
-        DataError: the pickle contains anything else (the message gives the name or opcode), or inconsistent arrays.
 
-    >>> loads(pickle.dumps({"ids": {1, 2}}))
-    {'ids': {1, 2}}
-    >>> loads(pickle.dumps(print))
-    Traceback (most recent call last):
-    hgraph.errors.DataError: pickle: builtins.print is not allowed, only arrays and plain containers are
-    """
-    if len(content) > max_bytes:
-        raise DataError(f"{source}: expected at most {max_bytes} bytes, got {len(content)}")
-    try:
-        _scan(content)
-        records = _Unpickler(io.BytesIO(content), encoding="latin1").load()
-        return _Resolver(budget=4 * len(content)).resolve(records)
-    except DataError as error:
-        raise DataError(f"{source}: {error}") from error
-    except Exception as error:  # unpickling raises many types of errors for malformed files
-        raise DataError(f"{source}: not a pickle of plain data ({type(error).__name__}: {error})") from error
+def _key(key: Any) -> Any:
+    if not isinstance(key, (int, float, str, bytes, type(None))):
+        raise DataError(f"keys and set members must be numbers or texts, not {type(key).__name__}")
+    return key
+
+
+def _dtype(record: Any) -> np.dtype[Any]:
+    """``numpy.dtype``: plain booleans, integers and floats; no objects, strings, fields or subarrays."""
+    if not _is_record(record, "numpy.dtype") or not record.made or not record.args:
+        raise DataError("dtype: malformed")
+    code, state = record.args[0], record.state
+    if not isinstance(code, str) or not re.fullmatch(r"b1|[iu][1248]|f[248]", code):
+        given = repr(code[:20]) if isinstance(code, str) else type(code).__name__
+        raise DataError(f"dtype {given}: expected booleans, integers or floats")
+    if state is None:
+        return np.dtype(code)
+    if not isinstance(state, tuple) or len(state) < 8 or state[1] not in ("<", ">", "=", "|"):
+        raise DataError("dtype: malformed state")
+    if state[2:5] != (None, None, None) or any(state[8:]):
+        raise DataError("dtype: fields, subarrays and metadata are not supported")
+    return np.dtype(state[1] + code)
+
+
+def _as_bytes(raw: bytes | str) -> bytes:
+    """Convert a Python 2 string, which arrives as latin-1 text, to bytes; bytes stay as they are."""
+    return raw.encode("latin1") if isinstance(raw, str) else raw
+
+
+def _csr_matrix(shape: Any, data: Any, indices: Any, indptr: Any) -> Any:
+    from scipy.sparse import csr_matrix
+
+    if any(a.ndim != 1 for a in (data, indices, indptr)) or indices.dtype.kind != "i" or indptr.dtype.kind != "i":
+        raise DataError("csr_matrix: expected data, indices and indptr with one dimension, the last two of integers")
+    # Compare instead of subtracting: a difference may overflow and look right.
+    descends = bool((indptr[1:] < indptr[:-1]).any())
+    if len(indptr) != shape[0] + 1 or indptr[0] != 0 or indptr[-1] != len(indices) or descends:
+        raise DataError("csr_matrix: indptr does not divide the entries into rows")
+    if len(data) != len(indices) or (len(indices) and (indices.min() < 0 or indices.max() >= shape[1])):
+        raise DataError(f"csr_matrix: column indices and data do not fit shape {shape}")
+    return csr_matrix((data, indices, indptr), shape=shape)

@@ -7,7 +7,7 @@ data; a global is just a name until the caller assigns a meaning to it.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from hgraph.errors import DataError
@@ -18,7 +18,8 @@ _MAX_OPERATIONS = 20_000_000
 _MARK = object()
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = {
-    "BINBYTES", "BINFLOAT", "BININT", "BININT1", "BININT2", "BINUNICODE", "LONG1", "SHORT_BINBYTES", "SHORT_BINUNICODE",
+    "BINBYTES", "BINFLOAT", "BININT", "BININT1", "BININT2", "BINSTRING", "BINUNICODE", "LONG1",
+    "SHORT_BINBYTES", "SHORT_BINSTRING", "SHORT_BINUNICODE",
 }  # fmt: skip
 _EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}
 _KEYS = (str, int, float, bytes, type(None))  # no tuples: hashing deeply nested ones takes forever
@@ -49,19 +50,23 @@ def interpret(
     content: bytes,
     *,
     calls: Mapping[str, Callable[..., Any]],
+    names: Collection[str] | None = None,
     persistent: Callable[[Any], Any] | None = None,
     max_bytes: int = 64 * 2**20,
 ) -> Any:
     """The plain data in a pickle of protocol 2 or later; everything else becomes a `Record`.
 
+    Strings of Python 2 become latin-1 text.
+
     Args:
         content: the complete pickle.
         calls: allowed functions by ``module.name``: harmless functions of plain data.
+        names: the ``module.name`` that may occur; None admits every name, as a `Record`.
         persistent: resolves references to objects outside the pickle; None rejects them.
         max_bytes: longer content is rejected.
 
     Raises:
-        DataError: a forbidden opcode, or a malformed pickle.
+        DataError: a forbidden opcode or name, or a malformed pickle.
 
     >>> import pickle
     >>> interpret(pickle.dumps({"a": [1, print]}, protocol=2), calls={})
@@ -69,13 +74,15 @@ def interpret(
     """
     if len(content) > max_bytes:
         raise DataError(f"the pickle has {len(content)} bytes, more than the limit of {max_bytes}")
-    machine = _Machine(calls, persistent)
+    machine = _Machine(calls, names, persistent)
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(content)):
             if count > _MAX_OPERATIONS:
                 raise DataError(f"the pickle has more than {_MAX_OPERATIONS} operations")
             if opcode.name == "STOP":
                 return machine.pop()
+            if opcode.name == "FRAME" and argument is not None and argument > len(content):
+                raise DataError(f"a frame of {argument} bytes in a file of {len(content)}")
             machine.step(opcode.name, argument, position or 0)
     except DataError:
         raise
@@ -87,8 +94,13 @@ def interpret(
 class _Machine:
     """A stack, a memo, and a method for each known opcode."""
 
-    def __init__(self, calls: Mapping[str, Callable[..., Any]], persistent: Callable[[Any], Any] | None) -> None:
-        self.calls, self.persistent = calls, persistent
+    def __init__(
+        self,
+        calls: Mapping[str, Callable[..., Any]],
+        names: Collection[str] | None,
+        persistent: Callable[[Any], Any] | None,
+    ) -> None:
+        self.calls, self.names, self.persistent = calls, names, persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -164,14 +176,19 @@ class _Machine:
         self.filled(dict).update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
     def do_global(self, argument: str) -> None:
-        module, name = argument.split(" ", 1)
-        self.stack.append(Record(f"{module}.{name}"))
+        self.named(*argument.split(" ", 1))
 
     def do_stack_global(self, _: Any) -> None:
         name, module = self.pop(), self.pop()
         if not isinstance(name, str) or not isinstance(module, str):
             raise DataError("a global without a name")
-        self.stack.append(Record(f"{module}.{name}"))
+        self.named(module, name)
+
+    def named(self, module: str, name: str) -> None:
+        full = f"{module}.{name}"
+        if self.names is not None and full not in self.names:
+            raise DataError(f"{full} is not allowed, only arrays and plain containers are")
+        self.stack.append(Record(full))
 
     def do_reduce(self, _: Any) -> None:
         args, function = self.pop(), self.pop()

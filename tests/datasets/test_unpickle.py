@@ -107,7 +107,7 @@ def test_calls_are_refused_by_name_and_not_made(sentinel, protocol):
         ("builtins", "getattr"),
         ("numpy", "load"),
         ("numpy.core.multiarray", "fromfile"),
-        ("hgraph.datasets.unpickle", "_Unpickler"),
+        ("hgraph.data.pickles", "Record"),
         ("copyreg", "_reconstructor"),
         ("functools", "partial"),
     ],
@@ -133,11 +133,10 @@ STATES += [b"}" + text("__class__") + b"K\x01s", b"N}" + text("__setstate__") + 
 FILLS = [b"K\x01a", b"(K\x01e", b"K\x01K\x02s", b"(K\x01K\x02u", b"(K\x01\x90"]
 
 
-@pytest.mark.parametrize("named", sorted(unpickle._ALLOWED))
+@pytest.mark.parametrize("named", sorted(unpickle._NAMES))
 def test_allowed_names_survive_any_use(named):
-    before = {k: dict(vars(v)) for k, v in unpickle._ALLOWED.items()}
     plain = (np.ndarray, np.dtype, csr_matrix, collections.defaultdict, list)
-    name = stack_global(*named)
+    name = stack_global(*named.rsplit(".", 1))
     made = [name + a + how for a in ARGUMENTS for how in (b"R", b"\x81")]
     contents = [base + then for base in [name, *made] for then in [b"", *FILLS, *(s + b"b" for s in STATES)]]
     for content in contents:
@@ -146,15 +145,7 @@ def test_allowed_names_survive_any_use(named):
         except DataError:
             continue
         assert isinstance(result, (dict, set, np.ndarray, csr_matrix, int, float)), content
-    assert before == {k: dict(vars(v)) for k, v in unpickle._ALLOWED.items()}
     assert plain == (np.ndarray, np.dtype, csr_matrix, collections.defaultdict, builtins.list)
-
-
-def test_records_cannot_be_written_to():
-    for record in set(unpickle._ALLOWED.values()):
-        with pytest.raises((DataError, TypeError)):
-            record.__setstate__({"x": 1})
-        assert record.__dictoffset__ == 0  # instances cannot have attributes
 
 
 @settings(max_examples=300, deadline=None)
@@ -221,13 +212,16 @@ def test_reconstruct_with_a_giant_shape_allocates_nothing():
 
 
 def test_one_memo_entry_cannot_allocate_billions_of_slots():
-    refused_cheaply(b"\x80\x02]r\xff\xff\xff\x7f.", "memo entry 2147483647 at byte 3, after 0 entries")
+    tracemalloc.start()
+    assert unpickle.loads(b"\x80\x02]r\xff\xff\xff\x7f.") == []
+    assert tracemalloc.get_traced_memory()[1] < 30 * 2**20
+    tracemalloc.stop()
 
 
 def test_counts_beyond_the_file():
-    refused_cheaply(PROTO + b"B\xff\xff\xff\x7fab" + STOP, "not a pickle of plain data")
+    refused_cheaply(PROTO + b"B\xff\xff\xff\x7fab" + STOP, "not a complete pickle")
     refused_cheaply(PROTO + b"\x95" + struct.pack("<Q", 2**62) + b"N" + STOP, "a frame of")
-    refused_cheaply(PROTO + b"\x96" + struct.pack("<Q", 2**40) + STOP, "BYTEARRAY8|plain data")
+    refused_cheaply(PROTO + b"\x96" + struct.pack("<Q", 2**40) + STOP, "BYTEARRAY8|complete pickle")
 
 
 def test_many_arrays_of_the_same_bytes_are_limited():
@@ -261,20 +255,23 @@ def test_arrays_that_python_3_wrote_under_protocol_2():
     assert found["n"] == 0.1
 
 
-def test_nested_tuples_that_take_forever_to_hash():
-    doubled = b")\x94" + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86\x94" for i in range(100))
-    refused_cheaply(PROTO + b"}" + doubled + b"Ns" + STOP, "a tuple is used twice")
+DOUBLED = b")\x94" + b"".join(b"h" + bytes([i]) + b"\x86\x94" for i in range(100))
 
 
-@pytest.mark.parametrize("disguise", [b"Nb\x94", b"(u\x94", b"(e\x94", b"(\x90\x94"])
-def test_old_tuples_do_not_get_a_second_memo_entry(disguise):
-    refused_cheaply(PROTO + b"N\x85" + disguise + b"h\x00\x86" + STOP, "for an object that is not new")
-
-
-def test_cache_positions_are_counted_as_the_unpickler_counts():
-    # Two entries at 0: the next MEMOIZE goes to 1, and a scan that counts entries would look for it at 2.
-    content = PROTO + b"]q\x00]q\x00" + b")\x94" + b"h\x01h\x01\x86" + STOP
-    refused_cheaply(content, "a tuple is used twice")
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"}" + DOUBLED + b"Ns", "keys and set members"),
+        (b"\x8f(" + DOUBLED + b"\x90", "keys and set members"),
+        (DOUBLED, "nested deeper"),
+        (array(DOUBLED, raw(b"12345678")), "shape does not fit"),
+        (stack_global("numpy", "dtype") + DOUBLED + b"\x85R" + b"\x85", "not a value|malformed|expected booleans"),
+        (array(number(1) + b"\x85", raw(bytes(8)), stack_global("numpy", "dtype") + DOUBLED + b"\x85R"), "dtype tuple"),
+        (array(number(1) + b"\x85", DOUBLED), "expected raw bytes, got tuple"),
+    ],
+)
+def test_nested_tuples_that_take_forever_to_hash_or_print(content, match):
+    refused_cheaply(PROTO + content + STOP, match)
 
 
 def test_shared_lists_are_resolved_once():
@@ -330,7 +327,7 @@ def test_subclasses_and_other_factories():
     with pytest.raises(DataError, match="builtins.int"):
         unpickle.loads(pickle.dumps(collections.defaultdict(int)))
     keys = PROTO + b"}" + stack_global("numpy", "dtype") + b"K\x01s" + STOP
-    with pytest.raises(DataError, match="expected numbers or strings as keys"):
+    with pytest.raises(DataError, match="keys and set members must be numbers or texts"):
         unpickle.loads(keys)
 
 
@@ -345,8 +342,8 @@ def test_subclasses_and_other_factories():
         (csr(2, 3, [1, 1], [0, 1], [1, 1, 2]), "divide"),
         (csr(3, 3, [1, 1], [0, 1], [0, 2, 1, 2]), "divide"),
         (csr(3, 3, [1, 1], [0, 1], [0, 2**63 - 1, -5, 2], "i8"), "divide"),  # the differences overflow and look right
-        (csr(-1, 3, [], [], []), "shape"),
-        (csr(1, 2**40, [], [], [0, 0]), "shape"),
+        (csr(-1, 3, [], [], []), "shape does not fit"),
+        (csr(1, 2**40, [], [], [0, 0]), "shape does not fit"),
         (csr(1, 3, [1], [0], [0, 1], "f8"), "integers"),
         (
             PROTO + stack_global("scipy.sparse", "csr_matrix") + b")\x81" + STOP,
