@@ -19,8 +19,8 @@ MAPPED = {"hgraph.kernels": "kernels", "hgraph.datasets": "datasets", "hgraph.be
 LINE: dict[str, set[str]] = {"_torch": set(), "_lazy": set(), "errors": set(), "kernels": set()}
 for _parts, _below in (
     (("memory",), {"errors"}),
-    (("checks", "files", "cache", "schema"), {"_torch", "_lazy", "errors", "memory"}),
-    (("structure",), {"checks", "files", "cache", "schema", "memory"}),
+    (("checks", "files", "cache", "schema", "report"), {"_torch", "_lazy", "errors", "memory"}),
+    (("structure",), {"checks", "files", "cache", "schema", "report", "memory"}),
     (("patterns", "data", "draw"), {"structure"}),
     (("convert",), {"patterns", "data", "draw"}),
     (("builders",), {"convert"}),

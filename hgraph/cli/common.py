@@ -22,6 +22,7 @@ from hgraph.cli.flags import located
 from hgraph.cli.runs import check_folder, is_data, is_part
 from hgraph.errors import ArgumentError, HgraphError
 from hgraph.files import writing
+from hgraph.report import format_value
 
 # torch is imported inside the commands, so that `hgraph --help` is fast
 if TYPE_CHECKING:
@@ -208,10 +209,3 @@ def print_results(figures: dict[str, Any], head: dict[str, Any], as_json: bool) 
         return
     width = max(map(len, figures))
     typer.echo("\n".join(f"{key.replace('_', ' ').ljust(width)}  {format_value(v)}" for key, v in figures.items()))
-
-
-def format_value(value: Any) -> str:
-    """Format a number for display."""
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"

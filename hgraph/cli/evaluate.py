@@ -16,6 +16,7 @@ from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, positions_of, prepare, split_of
 from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError
+from hgraph.report import format_value
 from hgraph.schema import naming
 
 
@@ -71,9 +72,5 @@ def evaluate(
         typer.echo(json.dumps(head | found, allow_nan=False))
     else:
         for name, figures in found.items():
-            texts = (f"{key.replace('_', ' ')} {_shown(value)}" for key, value in figures.items())
+            texts = (f"{key.replace('_', ' ')} {format_value(value)}" for key, value in figures.items())
             typer.echo("  ".join([name.ljust(7), *texts]))
-
-
-def _shown(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hgraph.cli.common import absolute, environment_info, format_value, load
+from hgraph.cli.common import absolute, environment_info, load
 from hgraph.cli.teachers import Setting, added, prepare, split_of
 from hgraph.errors import ArgumentError
 from hgraph.models.registry import ModelEntry
+from hgraph.report import Report
 
 if TYPE_CHECKING:
     import torch
@@ -231,21 +232,11 @@ def _markdown(
 ) -> str:
     from hgraph.train.plots import CAPTIONS
 
-    def rows(values: dict[str, Any]) -> list[str]:
-        return [
-            f"| {key.replace('_', ' ')} | {str(value).replace('|', chr(92) + '|')} |" for key, value in values.items()
-        ]
-
-    lines = [f"# {title}", "", "| figure | value |", "|---|---:|"]
-    lines += rows({k: format_value(v) for k, v in figures.items()})
-    lines += [text for name in figures if name in _NOTES for text in ("", _NOTES[name])]
-    lines += ["", f"![Validation {on.task.select} over epochs](learning_curve.png)"]
-    lines += [text for name in pictures for text in ("", f"![{CAPTIONS[name]}]({name})")]
-    lines += ["", "## The data", "", "![The structure](structure.png)", ""]
+    report = Report(title).figures(figures).text(*(_NOTES[name] for name in figures if name in _NOTES))
+    report.picture(f"Validation {on.task.select} over epochs", "learning_curve.png")
+    for name in pictures:
+        report.picture(CAPTIONS[name], name)
     about, notes = on.dataset, added(on.dataset, on.model)
-    lines += [f"- {note}" for note in (f"License: {about.license}.", f"Citation: {about.citation}")]
-    lines += [f"- {note}" for note in (*about.caveats, *notes)]
-    lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    lines += rows({key: value for key, value in config.items() if key != "command"})
-    lines += ["", "## Reproduce", "", "```", config["command"], "```", ""]
-    return "\n".join(lines)
+    report.section("The data").picture("The structure", "structure.png")
+    report.bullets([f"License: {about.license}.", f"Citation: {about.citation}", *about.caveats, *notes])
+    return str(report.settings(config).command(config["command"]))

@@ -18,6 +18,7 @@ from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, runni
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
+from hgraph.report import Report
 from hgraph.schema import Span, fields_of, naming, parse
 
 if TYPE_CHECKING:
@@ -271,23 +272,12 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
 
 
 def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:
-    lines = [f"# {title}", "", f"{dataset[0]}", "", "| figure | value |", "|---|---:|"]
-    lines += [f"| {k.replace('_', ' ')} | {v:.4f} |" if isinstance(v, float) else f"| {k} | {v:,} |"
-              for k, v in figures.items()]  # fmt: skip
-    lines += [
-        "",
-        "All items are ranked for each user, except those of the training and validation pairs. `by popularity`",
-    ]
-    lines += ["ranks items by their number of training users; a useful model is better than this baseline.", ""]
+    report = Report(title).text(f"{dataset[0]}").figures(figures)
+    report.text(
+        "All items are ranked for each user, except those of the training and validation pairs. `by popularity` ranks "
+        "items by their number of training users; a useful model is better than this baseline."
+    )
     caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
-    lines += [f"![{caption} over epochs](learning_curve.png)", "", f"- License: {dataset.license}."]
-    lines += [f"- Citation: {dataset.citation}", *(f"- {note}" for note in dataset.caveats)]
-    return "\n".join([*lines, *settings_of(config)])
-
-
-def settings_of(config: dict[str, Any]) -> list[str]:
-    """The last sections of a report: the settings of the run, and the command that reproduces it."""
-    lines = ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    shown_settings = {key: value for key, value in config.items() if key != "command" and value is not None}
-    lines += [f"| {key} | {value} |" for key, value in shown_settings.items()]
-    return [*lines, "", "## Reproduce", "", "```", config["command"], "```", ""]
+    report.picture(f"{caption} over epochs", "learning_curve.png")
+    report.bullets([f"License: {dataset.license}.", f"Citation: {dataset.citation}", *dataset.caveats])
+    return str(report.settings(config).command(config["command"]))

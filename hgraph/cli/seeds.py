@@ -11,9 +11,10 @@ from typing import Any
 
 import typer
 
-from hgraph.cli.common import LOG, format_value
+from hgraph.cli.common import LOG
 from hgraph.cli.runs import REPORT, SEEDS_FILE, check_folder, write_json
 from hgraph.errors import ArgumentError, DataError
+from hgraph.report import Report, format_value
 from hgraph.schema import parse
 
 __all__ = ["Trained", "train_seeds"]
@@ -111,11 +112,10 @@ def _shown(pair: tuple[float | None, float | None]) -> str:
 def _report(
     head: dict[str, Any], seeds: list[int], rows: list[dict[str, Any]], summary: dict[str, tuple[Any, Any]]
 ) -> str:
-    lines = [f"# {head['dataset']}: {head['model']} with {len(seeds)} seeds", ""]
-    lines += ["Mean and sample standard deviation over the seeds, and the figures of each seed.", ""]
-    names = " | ".join(f"[seed {seed}](seed-{seed}/{REPORT})" for seed in seeds)
-    lines += [f"| figure | mean \u00b1 deviation | {names} |", "|---|" + "---:|" * (len(seeds) + 1)]
+    names = [f"[seed {seed}](seed-{seed}/{REPORT})" for seed in seeds]
+    table = [["figure", "mean \u00b1 deviation", *names]]
     for name, pair in summary.items():
-        cells = " | ".join(format_value(row.get(name)) for row in rows)
-        lines.append(f"| {name.replace('_', ' ')} | {_shown(pair)} | {cells} |")
-    return "\n".join(lines) + "\n"
+        table.append([name.replace("_", " "), _shown(pair), *(format_value(row.get(name)) for row in rows)])
+    report = Report(f"{head['dataset']}: {head['model']} with {len(seeds)} seeds")
+    report.text("Mean and sample standard deviation over the seeds, and the figures of each seed.")
+    return str(report.table(table, links=True))

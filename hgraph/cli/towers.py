@@ -13,9 +13,10 @@ import typer
 
 from hgraph.cli.choices import TOWERS
 from hgraph.cli.common import device_of, environment_info
-from hgraph.cli.recommenders import CUT, READING, figures_of, load_run, network_of, settings_of
+from hgraph.cli.recommenders import CUT, READING, figures_of, load_run, network_of
 from hgraph.cli.runs import REPORT, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
+from hgraph.report import Report, aligned
 from hgraph.schema import parse
 
 if TYPE_CHECKING:
@@ -56,7 +57,6 @@ def distill_run(
     The folder is a run of the recommender ``twotower`` with an additional ONNX file; `hgraph recommend` can use it.
     """
     from hgraph.distill import export_towers
-    from hgraph.distill.report import aligned
     from hgraph.distill.serving.onnx import needs_onnx
 
     folder = out or run / "student"
@@ -225,11 +225,9 @@ def _write(
 
 
 def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: Interactions) -> str:
-    from hgraph.distill.report import markdown
-
     title = f"{settings['teacher']} on {settings['dataset']} distilled into a two-tower MLP (seed {settings['seed']})"
-    lines = [f"# {title}", "", f"{data}", "", *markdown(_rows(figures, settings["teacher"], data)), ""]
-    lines += [f"- {text}" for text in (
+    report = Report(title).text(f"{data}").table(_rows(figures, settings["teacher"], data))
+    report.bullets((
         "**Towers without teacher** and **student** are the same network: one tower embeds the id of a user, the other "
         "the id and the attributes of an item. The first was trained on the training pairs, the second on the "
         "teacher's preferences between pairs of items.",
@@ -241,5 +239,5 @@ def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: 
         "with cached embeddings.",
         f"The inputs of `{ONNX}` are `users` [B] int64, its outputs `scores` [B, items]; names, if there are any, are "
         "JSON in its metadata. It contains item embeddings of the current triples: distill again when they change.",
-    )]  # fmt: skip
-    return "\n".join([*lines, *settings_of(settings)])
+    ))  # fmt: skip
+    return str(report.settings(settings).command(settings["command"]))

@@ -28,6 +28,7 @@ from hgraph.cli.teachers import Setting
 from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 from hgraph.models.registry import find
+from hgraph.report import Report, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,7 +126,7 @@ def tune(
         typer.echo(json.dumps(head | figures))
     else:
         width = max(map(len, figures))
-        typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {_shown(v)}" for k, v in figures.items()))
+        typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {format_value(v)}" for k, v in figures.items()))
         typer.echo(f"to train it: {command}\nreport: {folder / 'report.md'}")
 
 
@@ -304,17 +305,11 @@ def _report(
     shown: Callable[[float], float],
 ) -> str:
     names = list(trials[0]["settings"])
-    lines = [f"# {head['dataset']}: {head['model']} tuned with {head['trials']} trials (seed {head['seed']})", ""]
-    lines += ["| figure | value |", "|---|---:|"]
-    lines += [f"| {name.replace('_', ' ')} | {_shown(value)} |" for name, value in figures.items()]
-    lines += ["", "To train a network with these settings:", "", "```", command, "```", ""]
-    lines += [f"Search space: `{space}`", "", f"| trial | state | validation | {' | '.join(names)} |"]
-    lines += ["|---" * (3 + len(names)) + "|"]
+    rows = [["trial", "state", "validation", *names]]
     for trial in sorted(trials, key=lambda t: (t["score"] is None, -(t["score"] or 0))):
-        cells = [str(trial["number"]), trial["state"], "" if trial["score"] is None else f"{shown(trial['score']):.4f}"]
-        lines.append("| " + " | ".join([*cells, *(_shown(trial["settings"].get(n, "")) for n in names)]) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+        score = "" if trial["score"] is None else format_value(shown(trial["score"]))
+        settings = (format_value(trial["settings"].get(name, "")) for name in names)
+        rows.append([str(trial["number"]), trial["state"], score, *settings])
+    title = f"{head['dataset']}: {head['model']} tuned with {head['trials']} trials (seed {head['seed']})"
+    report = Report(title).figures(figures).command(command, "To train a network with these settings:")
+    return str(report.text(f"Search space: `{space}`").table(rows, align="left"))

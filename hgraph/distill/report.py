@@ -15,10 +15,11 @@ from hgraph.distill import plots
 from hgraph.distill.compare import Comparison, Measured
 from hgraph.distill.serving.latency import Timing
 from hgraph.files import write_atomically
+from hgraph.report import Report, aligned
 from hgraph.train.checkpoint import weights_file
 from hgraph.train.plots import CAPTIONS, COLORS, learning_curve, structure_picture, task_plots
 
-__all__ = ["aligned", "markdown", "table", "table_rows", "write_report"]
+__all__ = ["table", "table_rows", "write_report"]
 
 _HEADER = ["parameters", "one node", "all nodes", "speed-up one", "speed-up all"]
 
@@ -102,22 +103,6 @@ def table(comparison: Comparison, names: Mapping[str, str]) -> str:
     return aligned(table_rows(comparison, names))
 
 
-def aligned(rows: list[list[str]]) -> str:
-    """Format rows, header first, as plain text: the first column left-aligned, the others right-aligned."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-
-    def line(row: list[str]) -> str:
-        return "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-
-    return "\n".join([line(rows[0]), "  ".join("-" * w for w in widths), *(line(row) for row in rows[1:])])
-
-
-def markdown(rows: list[list[str]]) -> list[str]:
-    """Format rows, header first, as lines of a Markdown table: first column left-aligned, others right-aligned."""
-    header, *rest = ["| " + " | ".join(row) + " |" for row in rows]
-    return [header, "|---" + "|---:" * (len(rows[0]) - 1) + "|", *rest]
-
-
 def _markdown(
     comparison: Comparison,
     names: dict[str, str],
@@ -136,21 +121,19 @@ def _markdown(
         rows[0] += [task.name_of(name) for name in others]
         for row, (_, model) in zip(rows[1:], comparison.items(), strict=True):
             row += [task.format(name, model.metrics[name]) for name in others]
-    lines = [f"# {title}", "", *markdown(rows), ""]
-    lines += [_sentence(comparison), "", f"![Validation {task.select} over epochs](learning_curve.png)", ""]
-    lines += [f"![Test {task.name_of(task.main)} vs. latency](accuracy_latency.png)", ""]
+    report = Report(title).table(rows).text(_sentence(comparison))
+    report.picture(f"Validation {task.select} over epochs", "learning_curve.png")
+    report.picture(f"Test {task.name_of(task.main)} vs. latency", "accuracy_latency.png")
     if pictures:
-        lines += ["## Predictions of the student", "", "On the test nodes, before calibration.", ""]
-        lines += [text for name in pictures for text in (f"![{CAPTIONS[name]}]({name})", "")]
-    lines += ["## What the numbers mean", ""]
-    lines += [f"- {text}" for text in _explanations(comparison, names, config)]
-    lines += ["", "## The data", "", "![The structure](structure.png)", "", *(f"- {note}" for note in notes)]
-    lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {key} | {_cell(value)} |" for key, value in config.items() if key not in ("command", "run")]
+        report.section("Predictions of the student").text("On the test nodes, before calibration.")
+        for name in pictures:
+            report.picture(CAPTIONS[name], name)
+    report.section("What the numbers mean").bullets(_explanations(comparison, names, config))
+    report.section("The data").picture("The structure", "structure.png").bullets(notes)
+    report.settings(config, omit=("command", "run"))
     if "command" in config:
-        lines += ["", "## Reproduce", "", "```", str(config["command"]), "```"]
-    lines += ["", f"Files: {files}.", ""]
-    return "\n".join(lines)
+        report.command(str(config["command"]))
+    return str(report.text(f"Files: {files}."))
 
 
 def _sentence(comparison: Comparison) -> str:
@@ -219,10 +202,6 @@ def _calibrated(model: Measured) -> str:
 
 def _json(value: Any, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|")
 
 
 def _milliseconds(seconds: float) -> str:

@@ -19,6 +19,7 @@ from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.files import write_atomically
 from hgraph.models import registry
 from hgraph.recipes.recipe import read_results
+from hgraph.report import Report
 from hgraph.structure import Hypergraph
 from hgraph.train import accuracy, build_model, classification_loss, eval_mode, fit, training_view
 
@@ -131,14 +132,13 @@ def _chosen(rows: list[dict[str, Any]], only: Sequence[str]) -> list[dict[str, A
 
 
 def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
-    lines = [f"# {recipe['title']}", "", "Protocol. " + recipe["protocol"].strip(), ""]
-    lines += [
+    report = Report(recipe["title"]).text(
+        "Protocol. " + recipe["protocol"].strip(),
         "Deviations. " + recipe["deviations"].strip(),
-        "",
         "Test accuracy in percent, mean +- standard deviation.",
-    ]
-    lines += ["", "| network | data set | splits | here | published | difference / published deviation | s per split |"]
-    lines += ["|---" * 7 + "|"]
+    )
+    header = "network, data set, splits, here, published, difference / published deviation, s per split"
+    table = [header.split(", ")]
     for row in rows:
         found = [r for r in records if (r["model"], r["dataset"]) == (row["model"], row["dataset"])]
         values = [r["accuracy"] for r in found]
@@ -149,5 +149,5 @@ def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[di
         cells = [registry.find(row["model"]).title, row["dataset"], str(len(values)), f"{mean:.2f} +- {std:.2f}"]
         cells += [f"{known[0]:.2f} +- {known[1]:.2f}", f"{(mean - known[0]) / known[1]:+.1f}"] if known else ["", ""]
         cells.append(f"{statistics.mean(r['seconds'] for r in found):.0f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        table.append(cells)
+    return str(report.table(table, align="left"))

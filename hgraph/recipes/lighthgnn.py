@@ -22,6 +22,7 @@ from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.files import write_atomically
 from hgraph.models import registry
 from hgraph.recipes.recipe import read_results
+from hgraph.report import Report
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train import (
     accuracy,
@@ -216,13 +217,9 @@ class _Record:
 
 
 def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
-    lines = [
-        f"# {recipe['title']}",
-        "",
-        "Protocol. " + recipe["protocol"].strip(),
-        "",
-        "Deviations. " + recipe["deviations"].strip(),
-    ]
+    report = Report(recipe["title"]).text(
+        "Protocol. " + recipe["protocol"].strip(), "Deviations. " + recipe["deviations"].strip()
+    )
     found: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for record in records:
         found[record["setting"], record["dataset"], record["teacher"], record["model"]].append(record)
@@ -233,17 +230,14 @@ def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[di
         ("topology", "Topology score"),
     ):
         for setting in ("transductive", "production"):
-            body = [_line(row, figure, found) for row in rows if row["setting"] == setting]
-            if any("+-" in line for line in body):
-                heads = [
-                    f"## {title}, {setting}: mean +- population std (published)", "",
-                    "| set | teacher | seeds | " + " | ".join(MODELS) + " |", "|---" * (3 + len(MODELS)) + "|",
-                ]  # fmt: skip
-                lines += ["", *heads, *body]
-    return "\n".join(lines) + "\n"
+            body = [_cells(row, figure, found) for row in rows if row["setting"] == setting]
+            if any("+-" in cell for cells in body for cell in cells):
+                report.section(f"{title}, {setting}: mean +- population std (published)")
+                report.table([["set", "teacher", "seeds", *MODELS], *body], align="left")
+    return str(report)
 
 
-def _line(row: dict[str, Any], figure: str, found: dict[tuple[Any, ...], list[dict[str, Any]]]) -> str:
+def _cells(row: dict[str, Any], figure: str, found: dict[tuple[Any, ...], list[dict[str, Any]]]) -> list[str]:
     cells, count = [], 0
     for model in MODELS:
         records = found[row["setting"], row["dataset"], "hgnn" if model in ALONE else row["teacher"], model]
@@ -253,4 +247,4 @@ def _line(row: dict[str, Any], figure: str, found: dict[tuple[Any, ...], list[di
         known = row.get(figure, {}).get(model)
         cells.append(cell + (f" ({known})" if known is not None else ""))
         count = max(count, len(values))
-    return f"| {row['title']} | {row['teacher']} | {count} | " + " | ".join(cells) + " |"
+    return [row["title"], row["teacher"], str(count), *cells]

@@ -1,0 +1,125 @@
+"""`Report`: the Markdown page of a run, built from its parts in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+__all__ = ["Report", "aligned", "format_value"]
+
+
+class Report:
+    """A Markdown page; each method adds a part below the others and returns the report.
+
+    Use it when a command writes ``report.md``. Names and values from files are escaped, so that they cannot add
+    columns, lines or HTML.
+
+    Args:
+        title: the title of the page.
+
+    >>> print(Report("cora: GCN").figures({"test_accuracy": 0.813}).command("hgraph train cora --model gcn"))
+    # cora: GCN
+    <BLANKLINE>
+    | figure | value |
+    |---|---:|
+    | test accuracy | 0.8130 |
+    <BLANKLINE>
+    ## Reproduce
+    <BLANKLINE>
+    ```
+    hgraph train cora --model gcn
+    ```
+    <BLANKLINE>
+    """
+
+    def __init__(self, title: str) -> None:
+        self.parts = [f"# {_plain(title)}"]
+
+    def text(self, *paragraphs: str) -> Report:
+        """Paragraphs of Markdown."""
+        self.parts += paragraphs
+        return self
+
+    def section(self, title: str) -> Report:
+        """A heading."""
+        return self.text(f"## {title}")
+
+    def bullets(self, items: Iterable[str]) -> Report:
+        """A list of Markdown lines; none adds nothing."""
+        lines = [f"- {item}" for item in items]
+        return self.text("\n".join(lines)) if lines else self
+
+    def picture(self, caption: str, file: str) -> Report:
+        """A picture of the run folder."""
+        return self.text(f"![{_plain(caption)}]({file})")
+
+    def table(self, rows: Sequence[Sequence[str]], *, align: str = "right", links: bool = False) -> Report:
+        """A table.
+
+        Args:
+            rows: the cells, header first.
+            align: of all columns but the first, ``"right"`` for numbers or ``"left"`` for texts.
+            links: whether the header has Markdown links, which are not escaped.
+        """
+        header, *rest = rows
+        lines = [_line(header if links else map(_plain, header))]
+        lines += ["|---" + ("|---:" if align == "right" else "|---") * (len(header) - 1) + "|"]
+        return self.text("\n".join([*lines, *(_line(map(_plain, row)) for row in rest)]))
+
+    def figures(self, values: Mapping[str, Any]) -> Report:
+        """A table of measured numbers, with `format_value`."""
+        rows = [[name.replace("_", " "), format_value(value)] for name, value in values.items()]
+        return self.table([["figure", "value"], *rows])
+
+    def settings(self, config: Mapping[str, Any], *, omit: Sequence[str] = ("command",)) -> Report:
+        """A section with the settings of a run, without those that are None."""
+        rows = [[name.replace("_", " "), str(v)] for name, v in config.items() if name not in omit and v is not None]
+        return self.section("Settings").table([["setting", "value"], *rows], align="left")
+
+    def command(self, command: str, title: str = "## Reproduce") -> Report:
+        """A command in a box, below a line that says what it does."""
+        return self.text(title, f"```\n{command}\n```")
+
+    def __str__(self) -> str:
+        """The whole page."""
+        return "\n\n".join(self.parts) + "\n"
+
+
+def format_value(value: Any) -> str:
+    """A number for people: four decimals, or four digits of very small and very large ones; None is ``-``.
+
+    >>> [format_value(value) for value in (0.5, 0.001, 12345, 1.5e9, None, "adam")]
+    ['0.5000', '0.001', '12,345', '1.5e+09', '-', 'adam']
+    """
+    if value is None:
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4f}" if value == 0 or 0.01 <= abs(value) < 1e5 else f"{value:.4g}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Format rows, header first, as plain text: the first column left-aligned, the others right-aligned.
+
+    >>> print(aligned([["model", "accuracy"], ["GCN", "0.81"]]))
+    model  accuracy
+    -----  --------
+    GCN        0.81
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+
+    return "\n".join([line(rows[0]), "  ".join("-" * w for w in widths), *(line(row) for row in rows[1:])])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """Text without the signs that begin a column, a line or HTML in Markdown."""
+    return " ".join(str(text).replace("|", "\\|").replace("<", "\\<").split())
