@@ -32,6 +32,7 @@ class Mutation:
 
 HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
 GCN, GAT, STEPS = "hgraph/nn/graph/gcn.py", "hgraph/nn/graph/gat.py", "hgraph/nn/graph/_steps.py"
+SAGE = "hgraph/nn/graph/sage.py"
 ALGEBRA = "hgraph/structure/algebra.py"
 LINEAR, SOFTMAX, OPS = "hgraph/ops/sparse/linear.py", "hgraph/ops/sparse/softmax.py", "tests/ops"
 ATTENTION = "hgraph/ops/sparse/attention.py"
@@ -138,11 +139,24 @@ MUTATIONS = [
     Mutation(
         "gat: itself left out",
         GAT,
-        "merge(result, self._attend_self(query, key, value, self_loop))",
+        "merge(result, self._attend_self(query, key, value, loops))",
         "result",
         GRAPH,
     ),
-    Mutation("gat: query and key swapped", GAT, "attend(adj, query, key,", "attend(adj, key, query,", GRAPH),
+    Mutation(
+        "gat: query and key swapped", GAT, "self._attend(adj, query, key,", "self._attend(adj, key, query,", GRAPH
+    ),
+    Mutation("gat: features of edges are not read", GAT, "q + k + edges.to(wide)", "q + k", GRAPH),
+    Mutation("gat: sources mapped as targets", GAT, "self.target_linear(x_target)", "self.linear(x_target)", GRAPH),
+    Mutation("sage: the node itself left out", SAGE, "self.target_linear(x_target) + received", "received", GRAPH),
+    Mutation("sage: weights of a maximum", SAGE, "adj.with_weight(None)", "adj", GRAPH),
+    Mutation(
+        "types: rows in the order of the types",
+        "hgraph/nn/graph/by_type.py",
+        "place = torch.argsort(torch.argsort(node_type, stable=True))",
+        "place = torch.argsort(node_type, stable=True)",
+        "tests/models/test_typed.py",
+    ),
     Mutation(
         "gat: heads score each other",
         GAT,
@@ -736,8 +750,8 @@ MUTATIONS += [
          "tests/models/test_typed.py"),
         ("HGT's types all take the first map", "nn/graph/by_type.py", "weight.unbind(0), bias",
          "weight.unbind(0)[:1] * len(weight), bias", "tests/models/test_typed.py"),
-        ("HAN classifies what attention read", "models/node/han.py", "self.conv(self.dropout(x), structure)",
-         "self.conv(self.dropout(2 * x), structure)", "tests/models/test_typed.py"),
+        ("HAN classifies what attention read", "models/node/han.py", "self.conv(x, structure, node_type)",
+         "self.conv(2 * x, structure, node_type)", "tests/models/test_typed.py"),
         ("a number of the size itself is taken", "convert/triples.py", "self.triples >= sizes",
          "self.triples > sizes", "tests/convert/test_triples.py"),
         ("the line of a number is that of another", "convert/triples.py", "self.lines[row]",

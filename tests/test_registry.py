@@ -138,6 +138,7 @@ def test_every_layer_is_listed_once():
 
 STRUCTURE_OF = {
     "Graph": "graph",
+    "Graph | Adjacency": "graph",
     "Sequence[Graph]": "graphs",
     "Hypergraph": "hypergraph",
     "KnowledgeGraph": "knowledge graph",

@@ -228,6 +228,9 @@ MODELS: tuple[ModelEntry, ...] = (
         "gat", "node.gat:GAT", "GAT", "graph", "additive attention", layers=("GATConv",),
         widths={"hidden_channels": 8}, options={"num_heads": 8, "dropout": 0.5},
     ),
+    _stack(
+        "graphsage", "SAGEConv", "graph", "mean of the neighbors, plus the node's own features", title="GraphSAGE"
+    ),
     _node("mlp", "node.mlp:MLP", "MLP", "features", "none; used as the student", width=128, student=True),
     _recommender(
         "kgat", "kgat:KGAT", "KGAT", _COLLABORATIVE,

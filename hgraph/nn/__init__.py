@@ -14,7 +14,7 @@ from hgraph.nn.attention import (
     record_attention,
     supported_kinds,
 )
-from hgraph.nn.graph import GATConv, GCNConv, HANConv, HGTConv, RGCNConv
+from hgraph.nn.graph import GATConv, GCNConv, HANConv, HGTConv, RGCNConv, SAGEConv
 from hgraph.nn.hypergraph import (
     AllDeepSetsConv,
     AllSetTransformerConv,
@@ -85,6 +85,7 @@ __all__ = [
     "PowerAttention",
     "RGCNConv",
     "RoutingAttention",
+    "SAGEConv",
     "SelfAttention",
     "SheafHypergraphConv",
     "SoftHGNN",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from hgraph.checks import check_dtype
+from hgraph.checks import check_channels, check_dtype
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
+from hgraph.structure import Adjacency, Graph, Hypergraph, KnowledgeGraph
 
-__all__ = ["check_inputs"]
+__all__ = ["check_ends", "check_inputs", "ends_of", "pair_of"]
 
 _WAYS = {
     Graph: "Convert a hypergraph with hypergraph.clique()",
@@ -18,8 +20,8 @@ _WAYS = {
 
 
 def check_inputs(
-    x: Tensor,
-    structure: Graph | Hypergraph | KnowledgeGraph,
+    x: Any,
+    structure: Any,
     kind: type[Graph | Hypergraph | KnowledgeGraph],
     channels: int,
     weight: Tensor,
@@ -50,3 +52,47 @@ def _hint(given: object, kind: type[Graph | Hypergraph | KnowledgeGraph]) -> str
             "Build one with Graph.from_edge_index(edge_index, num_nodes=x.shape[0], directed=...), once for all calls"
         )
     return f"The order is layer(x, {kind.__name__.lower()})"
+
+
+def pair_of(in_channels: Any) -> tuple[int, int] | None:
+    """The widths of sources and targets, or None where ``in_channels`` is one width for all nodes."""
+    if not isinstance(in_channels, (tuple, list)):
+        return None
+    if len(in_channels) != 2:
+        raise ArgumentError("in_channels", "a number, or a pair (of sources, of targets)", f"{in_channels!r}")
+    for width in in_channels:
+        check_channels(in_channels=width)
+    return int(in_channels[0]), int(in_channels[1])
+
+
+def ends_of(in_channels: Any) -> tuple[int, int]:
+    """The widths of sources and targets, which are equal where ``in_channels`` is one width for all nodes."""
+    return pair_of(in_channels) or (in_channels, in_channels)
+
+
+def check_ends(
+    x: Any, structure: Any, channels: int | tuple[int, int], weight: Tensor
+) -> tuple[Adjacency, Tensor, Tensor]:
+    """The edges, and the features of sources and of targets.
+
+    With one width, x of all nodes of a `Graph`; with a pair, (x_source, x_target) over an `Adjacency`.
+    """
+    if isinstance(channels, tuple):
+        return structure, *_check_pair(x, structure, channels, weight)
+    check_inputs(x, structure, Graph, channels, weight)
+    return structure.adj, x, x
+
+
+def _check_pair(x: Any, adj: Any, channels: tuple[int, int], weight: Tensor) -> tuple[Tensor, Tensor]:
+    if not isinstance(adj, Adjacency):
+        hint = "Build one with Adjacency.from_coo(target=..., source=..., num_targets=..., num_sources=...)"
+        raise ArgumentTypeError("structure", "an Adjacency (in_channels is a pair)", type(adj).__name__, hint)
+    if not isinstance(x, (tuple, list)) or len(x) != 2 or not all(isinstance(t, Tensor) for t in x):
+        raise ArgumentTypeError("x", "a pair (x_source, x_target) of tensors", type(x).__name__)
+    for name, t, rows, width in zip(
+        ("x_source", "x_target"), x, (adj.num_sources, adj.num_targets), channels, strict=True
+    ):
+        if t.dim() < 2 or t.shape[-2:] != (rows, width):
+            raise ArgumentError(name, f"shape [..., {rows}, {width}]", f"shape {list(t.shape)}")
+        check_dtype(name, t, weight)
+    return x[0], x[1]

@@ -82,7 +82,8 @@ def _vision(path: str, message: str, structure: str = "pixels") -> LayerEntry:
 
 LAYERS: tuple[LayerEntry, ...] = (
     _graph("gcn:GCNConv", "symmetric degree weights over a graph with self-loops", peers=("PyG",)),
-    _graph("gat:GATConv", "additive attention", peers=("PyG",)),
+    _graph("gat:GATConv", "additive attention", edge_features=True, peers=("PyG",)),
+    _graph("sage:SAGEConv", "mean, sum or maximum of the neighbors, plus the node's own features"),
     _graph("han:HANConv", "attention along meta-paths, then over them", "graphs"),
     _graph("hgt:HGTConv", "attention over all triples, by types and relations", "knowledge graph"),
     _graph("rgcn:RGCNConv", "one matrix per relation: full, basis decomposition, or block-diagonal", "knowledge graph"),

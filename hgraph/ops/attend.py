@@ -73,8 +73,8 @@ def attend(
             H / H_kv neighboring query heads.
         v: [..., S, H_kv, D_v] values.
         score: `Dot` (default) or `Additive`.
-        bias: [E] or [E, H] added to the scores, row-sorted order ([..., T, S, H or 1] for a `SoftAdjacency`); -inf
-            masks an edge. A `Relative` for token graphs.
+        bias: [E], [E, H] or, with the batch dimensions of q, [..., E, H], added to the scores, in row-sorted order
+            ([..., T, S, H or 1] for a `SoftAdjacency`); -inf masks an edge. A `Relative` for token graphs.
         scale: c; by default :math:`1/\sqrt{D}` for `Dot` and 1 for `Additive`.
         dropout: probability with which an attention weight is dropped; the others are scaled by 1 / (1 - p). Always
             applied when above 0: pass 0 in evaluation.
@@ -156,7 +156,9 @@ def _over_soft(adj: SoftAdjacency, q: Tensor, k: Tensor, v: Tensor, bias: Any, c
 
 def _over_edges(adj: Adjacency, q: Tensor, k: Tensor, v: Tensor, bias: Any, call: _Call) -> tuple[Tensor, Tensor]:
     batch, heads = _batch(q, call.score), _heads(q, call.score)
-    _check_bias(adj, bias, heads)
+    _check_bias(adj, bias, heads, batch)
+    if bias is not None and bias.dim() > 2:
+        bias = bias.movedim(-2, 0).flatten(1)  # [E, B * H], as the operators take it
     if call.mask is not None:
         bias = _with_padding(adj, bias, call.mask, batch, heads, q)
     seed = draw_seed(call.generator, adj.device) if call.dropout > 0 else None
@@ -177,7 +179,10 @@ def _with_padding(
         more = more.unsqueeze(1)
     else:
         more = more.repeat_interleave(heads, dim=1)
-        bias = None if bias is None else _by_head(bias, heads).repeat(1, more.shape[1] // max(heads, 1))
+        if bias is not None and (
+            bias.dim() == 1 or bias.shape[1] != more.shape[1]
+        ):  # else it already has a column per example and head
+            bias = _by_head(bias, heads).repeat(1, more.shape[1] // max(heads, 1))
     return more if bias is None else more + (bias.unsqueeze(1) if bias.dim() == 1 else bias)
 
 
@@ -297,7 +302,9 @@ def _flat(q: Tensor, k: Tensor, score: Score) -> tuple[Tensor, Tensor]:
     return q.movedim(axis - 1, 0).flatten(1, axis), k.movedim(axis - 1, 0).flatten(1, axis)
 
 
-def _check_bias(adj: Adjacency | SoftAdjacency, bias: Tensor | Relative | None, heads: int) -> None:
+def _check_bias(
+    adj: Adjacency | SoftAdjacency, bias: Tensor | Relative | None, heads: int, batch: torch.Size = torch.Size()
+) -> None:
     if isinstance(bias, Relative):
         raise ArgumentTypeError("bias", "a tensor with the exact edges", "Relative", "It goes with token graphs")
     if bias is not None:
@@ -307,9 +314,10 @@ def _check_bias(adj: Adjacency | SoftAdjacency, bias: Tensor | Relative | None, 
             if bias.shape[-1] not in (1, heads):
                 raise ArgumentError("bias", f"1 or {heads} heads, the last dimension", bias.shape[-1])
             return
-        if bias.dim() not in (1, 2):
+        if bias.dim() not in (1, 2, 2 + len(batch)):
             raise ArgumentError("bias", f"shape [{adj.num_edges}] or [{adj.num_edges}, {heads}]", list(bias.shape))
-        checks.shape("bias", bias, [adj.num_edges, heads][: bias.dim()], "Biases come in row-sorted order")
+        own = [*batch, adj.num_edges, heads] if bias.dim() > 2 else [adj.num_edges, heads][: bias.dim()]
+        checks.shape("bias", bias, own, "Biases come in row-sorted order")
 
 
 def _check_mask(adj: Adjacency | SoftAdjacency | TokenGraph | BlockAdjacency, mask: Tensor, batch: torch.Size) -> None:

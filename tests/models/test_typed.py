@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hgraph import KnowledgeGraph, models, train
+from hgraph import KnowledgeGraph, models, nn, train
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import Graph
 from hgraph.testing import random_knowledge_graph
 
@@ -99,6 +100,67 @@ def test_han_parity():
     probs = torch.softmax(torch.stack(each), 0)
     out = sum(prob * z for prob, z in zip(probs, paths, strict=True))
     close(model(x, graphs), out @ model.out.weight.T + model.out.bias)
+
+
+def by_type(x, kinds, widths):
+    """The features of each type: the first columns of the rows of its nodes."""
+    return [x[torch.tensor(kinds) == t][:, :width] for t, width in enumerate(widths)]
+
+
+def mapped(x, maps):
+    """The loop over nodes: the map of the type of each, of its own features."""
+    seen, out = [0] * len(x), []
+    for kind in KINDS:
+        out.append(maps.maps[kind](x[kind][seen[kind]]))
+        seen[kind] += 1
+    return torch.stack(out)
+
+
+@torch.no_grad()
+def test_types_of_different_width():
+    kg, x = facts(), by_type(draw(N, IN, seed=50), KINDS, [4, 2])
+    graphs = [kg.view(r) for r in range(R)]
+    hgt = randomized(models.HGT([4, 2], 6, CLASSES, num_relations=R, num_heads=2))
+    plain = randomized(models.HGT(6, 6, CLASSES, num_relations=R, num_types=2, num_heads=2))
+    plain.load_state_dict({k: v for k, v in hgt.state_dict().items() if "input" not in k}, strict=False)
+    plain.weight.copy_(torch.eye(6).expand(2, 6, 6))
+    plain.bias.zero_()
+    close(hgt(x, kg), plain(mapped(x, hgt.input), kg))
+    layer = randomized(nn.HGTConv(6, R, num_heads=2, in_channels=[4, 2]))
+    inner = randomized(nn.HGTConv(6, R, num_heads=2, num_types=2))
+    inner.load_state_dict({k: v for k, v in layer.state_dict().items() if "input" not in k})
+    close(layer(x, kg), inner(mapped(x, layer.input), kg))
+    han = randomized(models.HAN([4, 2], 3, CLASSES, num_paths=R, num_heads=2, semantic_channels=5))
+    plain = randomized(models.HAN(6, 3, CLASSES, num_paths=R, num_heads=2, semantic_channels=5))
+    plain.load_state_dict({k: v for k, v in han.state_dict().items() if "input" not in k})
+    close(han(x, graphs, kg.node_type), plain(mapped(x, han.conv.input), graphs))
+
+
+def test_types_of_different_width_learn_and_say_what_is_wrong():
+    kg, x = facts(), by_type(draw(N, IN, seed=50), KINDS, [4, 2])
+    layer = nn.HGTConv(6, R, num_heads=2, in_channels=[4, 2]).double()
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    layer(x, kg).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in layer.input.parameters())
+    layer.reset_parameters()
+    assert not torch.equal(layer.input.maps[0].weight, before["input.maps.0.weight"])
+    wrong = {
+        "x: expected 2 tensors, one per node type, got Tensor": x[0],
+        "x: expected 2 tensors, one per node type, got 1": x[:1],
+        r"x\[1\]: expected shape \[N_1, 2\]": [x[0], x[0]],
+        "x: expected 8 rows in all": [x[0], x[1][1:]],
+        r"x: expected \[4, 4\] rows": [x[0][:3], torch.cat([x[1], x[1][:1]])],
+        r"x\[0\]: expected torch.float64": [x[0].float(), x[1]],
+    }
+    for message, given in wrong.items():
+        with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+            layer(given, kg)
+    with pytest.raises(ArgumentError, match="node_type: expected the type of each node"):
+        layer(x, random_knowledge_graph(N, 24, R))
+    with pytest.raises(ArgumentError, match="num_types: expected 2"):
+        nn.HGTConv(6, R, num_types=3, in_channels=[4, 2])
+    with pytest.raises(ArgumentError, match="in_channels"):
+        nn.HGTConv(6, R, in_channels=[])
 
 
 def test_published_sizes():

@@ -46,6 +46,7 @@ from hgraph.nn import (
     PowerAttention,
     RGCNConv,
     RoutingAttention,
+    SAGEConv,
     SelfAttention,
     SheafHypergraphConv,
     SoftHGNN,
@@ -58,6 +59,7 @@ from hgraph.nn import (
     UniSAGEConv,
 )
 from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule, SpanState
+from hgraph.structure import Graph
 from hgraph.testing import Case, random_graph, random_hypergraph, random_knowledge_graph
 
 IN, OUT, DIM = 3, 2, 8
@@ -101,9 +103,26 @@ def paths(n, seed):
     return [random_graph(n, 3 * n, seed=seed + 100 * p) for p in range(2)]
 
 
+def regular(n, seed):
+    """A graph with the same number of edges for every seed: each node receives messages from two."""
+    source = torch.randint(max(n, 1), (2 * n,), generator=torch.Generator().manual_seed(seed))
+    pairs = torch.stack([source, torch.arange(n).repeat(2)])
+    return Graph.from_edge_index(pairs, num_nodes=n, directed=True, duplicates="keep")
+
+
+def with_edges(n, seed=0, dtype=torch.float64):
+    """Node features, a graph, and features of its edges."""
+    return *over(regular)(n, seed, dtype), randn(2 * n, 4, seed=seed + 9, dtype=dtype)
+
+
 HOST = "node types are counted on the host, so the sizes of their groups depend on data"
 STRUCTURED = {
     "GATConv": Case(lambda: GATConv(IN, OUT, num_heads=2), over(graph)),
+    "GATConv edges": Case(
+        lambda: GATConv(IN, OUT, num_heads=2, edge_channels=4),
+        with_edges,
+        without={"permutation": "features of edges change their order; tests/nn/test_graph.py moves them"},
+    ),
     "GCNConv": Case(lambda: GCNConv(IN, OUT), over(graph)),
     "GCNConv unweighted": Case(lambda: GCNConv(IN, OUT), over(lambda n, seed: random_graph(n, 3 * n, seed=seed))),
     "HANConv": Case(lambda: HANConv(4, 3, 2, num_heads=2, semantic_channels=5), over(paths, 4)),
@@ -125,6 +144,8 @@ STRUCTURED = {
     ),
     "KGATConv": Case(lambda: KGATConv(IN, OUT), over(knowledge_graph)),
     "RGCNConv": Case(lambda: RGCNConv(IN, OUT, 3, num_bases=2), over(knowledge_graph)),
+    "SAGEConv": Case(lambda: SAGEConv(IN, OUT), over(graph)),
+    "SAGEConv max": Case(lambda: SAGEConv(IN, OUT, reduce="max"), over(graph)),
     "AllDeepSetsConv": Case(lambda: AllDeepSetsConv(IN, 8), over(hypergraph)),
     "AllSetTransformerConv": Case(lambda: AllSetTransformerConv(IN, 4, num_heads=2), over(hypergraph)),
     "EDHNNConv": Case(lambda: EDHNNConv(8), over(hypergraph, 8)),

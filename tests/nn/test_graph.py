@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.nn import GATConv, GCNConv
+from hgraph.nn import GATConv, GCNConv, SAGEConv
 from hgraph.nn.graph._steps import with_loops
 from hgraph.structure import Graph
+from hgraph.testing import random_adjacency, random_graph
 from hgraph.train import seeded
 
 
@@ -91,6 +92,152 @@ def test_without_bias_nothing_is_added(graph):
         with_bias = kind(3, 2).double()
         with_bias.load_state_dict({**layer.state_dict(), "bias": torch.tensor([3.0, -1.0])})
         torch.testing.assert_close(layer(x, graph) + torch.tensor([3.0, -1.0]), with_bias(x, graph))
+
+
+# ---------------------------------------------------------------------- features of edges, and nodes of two kinds
+
+
+def gat_with_edges_by_loops(x, graph, edge, layer):
+    """Lv et al.: a third term inside the LeakyReLU; the loop that a graph lacks has the features 0."""
+    z = layer.linear(x).view(len(x), layer.num_heads, -1)
+    w = layer.edge_linear(edge).unflatten(1, (layer.num_heads, -1))
+    ends = list(zip(graph.adj.target.tolist(), graph.adj.indices.tolist(), strict=True))
+    out = torch.zeros_like(z)
+    for h in range(layer.num_heads):
+        a, b, c = layer.target_score[h], layer.source_score[h], layer.edge_score[h]
+        for i in range(len(x)):
+            own = [(j, w[e, h] @ c) for e, (t, j) in enumerate(ends) if t == i]
+            own += [] if any(j == i for j, _ in own) else [(i, 0.0)]
+            score = [F.leaky_relu(a @ z[i, h] + b @ z[j, h] + extra, layer.negative_slope) for j, extra in own]
+            prob = torch.softmax(torch.stack(score), 0)
+            out[i, h] = sum(p * z[j, h] for p, (j, _) in zip(prob, own, strict=True))
+    return (out.flatten(1) if layer.concat else out.mean(1)) + layer.bias
+
+
+def edges_of(graph, width=4, seed=3):
+    return torch.randn(graph.num_edges, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("concat", [True, False])
+def test_gatconv_parity_with_edge_features(graph, close, concat):
+    layer, x = layer_of(GATConv, 3, 2, num_heads=3, concat=concat, edge_channels=4), features(graph)
+    close(layer(x, graph, edges_of(graph)), gat_with_edges_by_loops(x, graph, edges_of(graph), layer))
+
+
+def test_gat_with_edge_features_of_zero_is_the_layer_without(graph, close):
+    layer, x = layer_of(GATConv, 3, 2, num_heads=2, edge_channels=4), features(graph)
+    plain = layer_of(GATConv, 3, 2, num_heads=2)
+    plain.load_state_dict({name: value for name, value in layer.state_dict().items() if "edge" not in name})
+    close(layer(x, graph, torch.zeros(graph.num_edges, 4).double()), plain(x, graph))
+
+
+def test_gat_batches_of_edge_features_and_other_orders_of_edges(close):
+    pairs = torch.tensor([[3, 0, 1, 2, 0], [0, 1, 2, 3, 2]])
+    order = torch.tensor([4, 2, 0, 3, 1])
+    graph, other = (Graph.from_edge_index(p, num_nodes=4, directed=True) for p in (pairs, pairs[:, order]))
+    layer, x = layer_of(GATConv, 3, 2, num_heads=2, edge_channels=4), torch.randn(2, 4, 3).double()
+    edge = torch.randn(2, 5, 4).double()
+    out = layer(x, graph, torch.stack([graph.adj.sort_edges(e) for e in edge]))
+    for i in range(2):
+        close(out[i], layer(x[i], graph, graph.adj.sort_edges(edge[i])))
+        close(out[i], layer(x[i], other, other.adj.sort_edges(edge[i][order])))
+    close(layer(x, graph, graph.adj.sort_edges(edge[0]))[1], layer(x[1], graph, graph.adj.sort_edges(edge[0])))
+
+
+def test_gat_stores_no_row_of_values_per_edge():
+    """The largest tensor saved for the backward pass has E * max(H, D) numbers, not E * H * F'."""
+    graph = random_graph(40, 1200, seed=1)
+    layer, x = GATConv(3, 64, num_heads=4, edge_channels=5), torch.randn(40, 3)
+    edge, sizes = torch.randn(graph.num_edges, 5), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+        layer(x, graph, edge).sum().backward()
+    assert max(sizes) <= max(graph.num_edges * 5, 40 * 4 * 64)
+
+
+def bipartite():
+    return random_adjacency(5, 7, 16, seed=2), *(
+        torch.randn(n, f, dtype=torch.float64, generator=torch.Generator().manual_seed(n)) for n, f in ((7, 3), (5, 4))
+    )
+
+
+@pytest.mark.parametrize("edge_channels", [None, 2])
+def test_gatconv_parity_between_nodes_of_two_kinds(close, edge_channels):
+    adj, x_source, x_target = bipartite()
+    layer = layer_of(GATConv, (3, 4), 2, num_heads=2, edge_channels=edge_channels)
+    value, query = layer.linear(x_source).view(7, 2, 2), layer.target_linear(x_target).view(5, 2, 2)
+    edge = None if edge_channels is None else torch.randn(adj.num_edges, 2).double()
+    out = torch.zeros(5, 2, 2).double()
+    for h in range(2):
+        for i in range(5):
+            score, sources = [], []
+            for e, (t, j) in enumerate(zip(adj.target.tolist(), adj.indices.tolist(), strict=True)):
+                if t == i:
+                    extra = 0 if edge is None else layer.edge_score[h] @ layer.edge_linear(edge[e]).view(2, 2)[h]
+                    s = layer.target_score[h] @ query[i, h] + layer.source_score[h] @ value[j, h] + extra
+                    score.append(F.leaky_relu(s, 0.2))
+                    sources.append(j)
+            for p, j in zip(torch.softmax(torch.stack(score), 0) if score else [], sources, strict=True):
+                out[i, h] += p * value[j, h]
+    close(layer((x_source, x_target), adj, edge), out.flatten(1) + layer.bias)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum", "max"])
+@pytest.mark.parametrize("width", [2, 5])  # narrower and wider: the map comes first or last
+def test_sageconv_parity(graph, close, reduce, width):
+    layer, x = layer_of(SAGEConv, 3, width, reduce=reduce), features(graph)
+    out = layer.target_linear(x).clone()
+    for i, edges in enumerate(attended(graph)):
+        if not edges:
+            continue
+        rows, w = x[[j for j, _ in edges]], torch.tensor([w for _, w in edges]).double()
+        total = {"max": rows.max(0).values, "sum": w @ rows, "mean": w @ rows / w.sum() if w.sum() else 0 * rows[0]}
+        out[i] += layer.linear.weight @ total[reduce]
+    close(layer(x, graph), out)
+
+
+@pytest.mark.parametrize("reduce", ["mean", "sum", "max"])
+def test_sageconv_parity_between_nodes_of_two_kinds(close, reduce):
+    adj, x_source, x_target = bipartite()
+    adj = adj.with_weight(None)
+    layer = layer_of(SAGEConv, (3, 4), 2, reduce=reduce)
+    out = layer.target_linear(x_target).clone()
+    for i in range(5):
+        own = [j for t, j in zip(adj.target.tolist(), adj.indices.tolist(), strict=True) if t == i]
+        if own:
+            rows = x_source[own]
+            out[i] += layer.linear(rows.max(0).values if reduce == "max" else getattr(rows, reduce)(0))
+    close(layer((x_source, x_target), adj), out)
+
+
+@pytest.mark.parametrize("kind", [GATConv, SAGEConv])
+def test_layers_between_two_kinds_compile_and_differentiate(kind):
+    adj, x_source, x_target = bipartite()
+    layer = layer_of(kind, (3, 4), 2)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled((x_source, x_target), adj), layer((x_source, x_target), adj))
+    tensors = [x_source.requires_grad_(), x_target.requires_grad_()]
+    assert torch.autograd.gradcheck(lambda a, b: layer((a, b), adj), tensors, fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda adj, s, t: GATConv((3, 4), 2)(s, adj), "x: expected a pair"),
+        (lambda adj, s, t: SAGEConv((3, 4), 2)((t, s), adj), r"x_source: expected shape \[..., 7, 3\]"),
+        (lambda adj, s, t: SAGEConv((3, 4), 2)((s, t), Graph(random_adjacency(3, 3, 2))), "an Adjacency"),
+        (lambda adj, s, t: GATConv((3, 4, 5), 2), "in_channels: expected a number, or a pair"),
+        (lambda adj, s, t: GATConv((3, 0), 2), "in_channels"),
+        (lambda adj, s, t: GATConv(3, 2, edge_channels=0), "edge_channels"),
+        (lambda adj, s, t: GATConv((3, 4), 2, edge_channels=2)((s, t), adj), "edge_features: expected shape"),
+        (lambda adj, s, t: GATConv((3, 4), 2)((s, t), adj, torch.ones(16, 2)), "edge_features: expected None"),
+        (lambda adj, s, t: GATConv((3, 4), 2, edge_channels=2)((s, t), adj, torch.ones(15, 2)), "sort_edges"),
+        (lambda adj, s, t: SAGEConv(3, 2, reduce="min"), "reduce"),
+    ],
+)
+def test_errors_of_pairs_and_edge_features(call, message):
+    adj, x_source, x_target = bipartite()
+    with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
+        call(adj, x_source.float(), x_target.float())
 
 
 # ---------------------------------------------------------------------- limits

@@ -153,6 +153,24 @@ def test_hypergraphattentionconv_parity(hypergraph, close, concat, given):
     close(layer(x, hypergraph, z if given else None), expected + layer.bias)
 
 
+def test_hypergraph_attention_with_hyperedges_of_another_width(hypergraph, close):
+    """Features of hyperedges that a matrix brings to the width of the nodes, through a map of their own."""
+    hypergraph = positive(hypergraph)
+    x, z = features(hypergraph), torch.randn(hypergraph.num_hyperedges, 5, dtype=torch.float64)
+    layer, plain = (
+        made(lambda: HypergraphAttentionConv((3, 5), 2, num_heads=2)),
+        made(LAYERS["HypergraphAttentionConv"]),
+    )
+    with torch.no_grad():
+        for name, parameter in plain.named_parameters():
+            parameter.copy_(layer.get_parameter(name))
+        matrix = torch.randn(3, 5, dtype=torch.float64)
+        layer.hyperedge_linear.weight.copy_(plain.linear.weight @ matrix)
+    close(layer(x, hypergraph, z), plain(x, hypergraph, z @ matrix.T))
+    with pytest.raises(ArgumentError, match="z: expected shape .* got None"):
+        layer(x, hypergraph)
+
+
 @pytest.mark.parametrize(("alpha", "beta"), [(-1.5, -0.5), (0.0, 0.0), (-1.0, -2.0)])
 def test_hnhnconv_parity(hypergraph, close, alpha, beta):
     hypergraph = positive(hypergraph)

@@ -21,7 +21,7 @@ class HAN(nn.Module):
     .. math:: Z = \mathrm{HAN}_H(X; G_1, \ldots, G_P)\, W + b
 
     Args:
-        in_channels: F, features of a node.
+        in_channels: F, features of a node, or the width F_t of the features of each node type.
         hidden_channels: features per head.
         num_classes: C.
         num_paths: P, meta-paths.
@@ -30,7 +30,8 @@ class HAN(nn.Module):
         dropout: probability, on the features and on the attention weights.
 
     Shapes:
-        x [N, F] and P `Graph`s of N nodes, one per meta-path -> logits [N, C].
+        x [N, F] and P `Graph`s of N nodes, one per meta-path -> logits [N, C]. With a width per type, x is a
+        list of [N_t, F_t], and ``node_type`` [N] the type of each node, as in `HANConv`.
 
     Source: Wang et al., "Heterogeneous Graph Attention Network", sections 4 and 5.3 (8 heads of 8, dropout 0.6).
 
@@ -43,7 +44,7 @@ class HAN(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         hidden_channels: int,
         num_classes: int,
         *,
@@ -65,6 +66,9 @@ class HAN(nn.Module):
         self.out = nn.Linear(num_heads * hidden_channels, num_classes)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, structure: Sequence[Graph]) -> Tensor:
+    def forward(
+        self, x: Tensor | Sequence[Tensor], structure: Sequence[Graph], node_type: Tensor | None = None
+    ) -> Tensor:
         """Class logits of every node."""
-        return self.out(self.conv(self.dropout(x), structure))
+        x = self.dropout(x) if isinstance(x, Tensor) else [self.dropout(rows) for rows in x]
+        return self.out(self.conv(x, structure, node_type))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn import HGTConv
-from hgraph.nn.graph.by_type import map_by_type
+from hgraph.nn.graph.by_type import TypeLinear, inputs_by_type, map_by_type, types_of
 from hgraph.nn.inputs import check_inputs
 from hgraph.structure import KnowledgeGraph
 
@@ -26,17 +28,18 @@ class HGT(nn.Module):
     with :math:`\tau` the type of each node.
 
     Args:
-        in_channels: F, features of a node.
+        in_channels: F, features of a node, or the width F_t of the features of each type.
         hidden_channels: width of the layers, a multiple of ``num_heads``.
         num_classes: C.
         num_relations: R.
-        num_types: number of node types; 1 if the graph has none, or to ignore them.
+        num_types: number of node types; 1 (the default for one width) if the graph has none, or to ignore them.
         num_heads: number of heads of each layer.
         num_layers: L.
         dropout: probability, on the input of each layer.
 
     Shapes:
-        x [N, F] and a `KnowledgeGraph` of N nodes and R relations -> logits [N, C].
+        x [N, F] and a `KnowledgeGraph` of N nodes and R relations -> logits [N, C]. With a width
+        per type, x is a list of [N_t, F_t]: row n of x[t] belongs to the n-th node of type t.
 
     Raises:
         ArgumentError: features of another width, other relations, more types.
@@ -51,21 +54,25 @@ class HGT(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         hidden_channels: int,
         num_classes: int,
         *,
         num_relations: int,
-        num_types: int = 1,
+        num_types: int | None = None,
         num_heads: int = 8,
         num_layers: int = 2,
         dropout: float = 0.2,
     ) -> None:
-        check_channels(in_channels=in_channels, num_classes=num_classes, num_layers=num_layers, num_types=num_types)
+        num_types = types_of(num_types, in_channels)
+        check_channels(num_classes=num_classes, num_layers=num_layers, num_types=num_types)
         super().__init__()
         self.num_relations = num_relations
-        self.weight = nn.Parameter(torch.empty(num_types, in_channels, hidden_channels))
-        self.bias = nn.Parameter(torch.empty(num_types, hidden_channels))
+        self.input = None if isinstance(in_channels, int) else TypeLinear(in_channels, hidden_channels)
+        if isinstance(in_channels, int):
+            check_channels(in_channels=in_channels, hidden_channels=hidden_channels)
+            self.weight = nn.Parameter(torch.empty(num_types, in_channels, hidden_channels))
+            self.bias = nn.Parameter(torch.empty(num_types, hidden_channels))
         self.convs = nn.ModuleList(
             HGTConv(hidden_channels, num_relations, num_types=num_types, num_heads=num_heads) for _ in range(num_layers)
         )
@@ -75,20 +82,24 @@ class HGT(nn.Module):
 
     def reset_parameters(self) -> None:
         """Glorot-uniform per matrix; zero biases of the types."""
-        for matrix in self.weight.data:
-            nn.init.xavier_uniform_(matrix)
-        nn.init.zeros_(self.bias)
-        for module in (*self.convs, self.out):
-            module.reset_parameters()
+        if self.input is None:
+            for matrix in self.weight.data:
+                nn.init.xavier_uniform_(matrix)
+            nn.init.zeros_(self.bias)
+        for module in (self.input, *self.convs, self.out):
+            if module is not None:
+                module.reset_parameters()
 
-    def forward(self, x: Tensor, structure: KnowledgeGraph) -> Tensor:
+    def forward(self, x: Tensor | Sequence[Tensor], structure: KnowledgeGraph) -> Tensor:
         """Class logits of every node."""
-        check_inputs(x, structure, KnowledgeGraph, self.weight.shape[1], self.weight)
+        if self.input is None:
+            check_inputs(x, structure, KnowledgeGraph, self.weight.shape[1], self.weight)
+        x = inputs_by_type(x, structure, self.input)
         if structure.num_relations != self.num_relations:
             raise ArgumentError(
                 "structure", f"{self.num_relations} relations, as in the network", structure.num_relations
             )
-        x = F.gelu(map_by_type(structure, x, self.weight, self.bias))
+        x = F.gelu(x if self.input is not None else map_by_type(structure, x, self.weight, self.bias))
         for conv in self.convs:
             x = conv(self.dropout(x), structure)
         return self.out(x)

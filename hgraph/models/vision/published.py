@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import warnings
@@ -15,12 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hgraph.checks import check_channels
 from hgraph.data.pickles import Record, interpret
 from hgraph.errors import DataError, LicenseWarning
 from hgraph.models.vision.yolov13 import YOLOv13
 
 __all__ = ["load_published", "published_tensors"]
 
+_LOG = logging.getLogger(__name__)
 _MAX_BYTES = 2**31
 _MAX_DEPTH = 64
 _DTYPES = {
@@ -34,16 +37,19 @@ _NOTICE = (
 )
 
 
-def load_published(path: str | os.PathLike[str]) -> YOLOv13:
+def load_published(path: str | os.PathLike[str], *, num_classes: int | None = None) -> YOLOv13:
     """A YOLOv13 with the weights of a published checkpoint, in eval mode.
 
-    Use it to run a published YOLOv13 without its code.
+    Use it to run a published YOLOv13 without its code, or, with ``num_classes``, to train it on classes of your own.
 
     The file is read as data: no class or function that it names is imported or called. Scale and number of classes are
     inferred from the tensors' shapes; half tensors become float32.
 
     Args:
         path: a checkpoint as the official code saves it (a whole pickled model), or a state dict.
+        num_classes: of the returned network, or None for as many as the checkpoint has. With another number, the
+            tensors of the classification head whose shapes depend on it are newly initialized by torch's global random
+            numbers, and a log message names them; all others are loaded.
 
     Returns:
         The network; save it with `torch.save(net.state_dict(), ...)` or safetensors for later use.
@@ -63,6 +69,8 @@ def load_published(path: str | os.PathLike[str]) -> YOLOv13:
         raise DataError(f"{path}: not the tensors of a YOLOv13 ({len(tensors)} of them)")
     with torch.device("meta"):
         net = YOLOv13(sizes[first.shape[0]], last.shape[0])  # type: ignore[arg-type]
+    if num_classes is not None:
+        check_channels(num_classes=num_classes)
     wanted = {name: tuple(t.shape) for name, t in net.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in tensors.items()}
     if wanted != found:
@@ -70,9 +78,24 @@ def load_published(path: str | os.PathLike[str]) -> YOLOv13:
         first_odd = f"{odd[0]} is {found.get(odd[0], 'missing')}, not {wanted.get(odd[0], 'there')}"
         raise DataError(f"{path}: not a YOLOv13-{net.scale}: {len(odd)} tensors differ, the first: {first_odd}")
     full = {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}
-    net.load_state_dict(full, assign=True)
+    if num_classes not in (None, last.shape[0]):
+        net = _with_classes(YOLOv13(net.scale, num_classes), full, last.shape[0])
+    else:
+        net.load_state_dict(full, assign=True)
     warnings.warn(_NOTICE, LicenseWarning, stacklevel=2)
     return net.eval()
+
+
+def _with_classes(net: YOLOv13, tensors: dict[str, Tensor], before: int) -> YOLOv13:
+    """A new network with all tensors that do not depend on the number of classes; logs the names of the others."""
+    own = net.state_dict()
+    new = [name for name, value in tensors.items() if own[name].shape != value.shape]
+    net.load_state_dict({name: value for name, value in tensors.items() if name not in new}, strict=False, assign=True)
+    _LOG.warning(
+        "%d classes in place of %d: %d of %d tensors are newly initialized and need training: %s",
+        net.num_classes, before, len(new), len(own), ", ".join(new),
+    )  # fmt: skip
+    return net
 
 
 def published_tensors(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYTES) -> OrderedDict[str, Tensor]:

@@ -5,5 +5,6 @@ from hgraph.nn.graph.gcn import GCNConv
 from hgraph.nn.graph.han import HANConv
 from hgraph.nn.graph.hgt import HGTConv
 from hgraph.nn.graph.rgcn import RGCNConv
+from hgraph.nn.graph.sage import SAGEConv
 
-__all__ = ["GATConv", "GCNConv", "HANConv", "HGTConv", "RGCNConv"]
+__all__ = ["GATConv", "GCNConv", "HANConv", "HGTConv", "RGCNConv", "SAGEConv"]

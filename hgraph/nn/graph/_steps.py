@@ -13,7 +13,7 @@ from hgraph.ops.sparse.linear import rows
 from hgraph.structure import Adjacency, Graph, coo
 from hgraph.structure.algebra import lacks_loop
 
-__all__ = ["GlorotLinear", "add_bias", "load_older", "with_loops", "with_self_loops"]
+__all__ = ["GlorotLinear", "add_bias", "load_older", "missing_loops", "with_loops", "with_self_loops"]
 
 
 def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
@@ -25,7 +25,12 @@ def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
     """
     if graph.device.type == "cpu" and can_cache(graph):
         return cached(graph, "with loops", graph.adj.add_self_loops), None
-    return graph.adj, cached(graph, "lacks_loop", lambda: lacks_loop(graph.adj))
+    return graph.adj, missing_loops(graph)
+
+
+def missing_loops(graph: Graph) -> Tensor:
+    """[N] which nodes have no self-loop; cached."""
+    return cached(graph, "lacks_loop", lambda: lacks_loop(graph.adj))
 
 
 def with_self_loops(graph: Graph, dtype: torch.dtype) -> tuple[Adjacency, Tensor | None, Tensor | None]:

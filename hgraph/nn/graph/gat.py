@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn.graph._steps import GlorotLinear, add_bias, load_older, with_self_loops
-from hgraph.nn.inputs import check_inputs
+from hgraph.nn.graph._steps import GlorotLinear, add_bias, load_older, missing_loops, with_self_loops
+from hgraph.nn.inputs import check_ends, ends_of, pair_of
 from hgraph.ops import Additive, AttendResult, attend, merge
-from hgraph.structure import Graph
+from hgraph.ops.sparse.linear import at_source, at_target, rows
+from hgraph.structure import Adjacency, Graph
 
 __all__ = ["GATConv"]
 
@@ -19,36 +22,56 @@ __all__ = ["GATConv"]
 class GATConv(nn.Module):
     r"""Attend over a node and its neighbors with an additive score.
 
-    Use it when some neighbors matter more than others.
+    Use it when some neighbors matter more than others; with ``edge_channels``, when features of the edges say which.
 
-    .. math:: s_{ij} = \mathrm{LeakyReLU}(a_t \cdot \Theta x_i + a_s \cdot \Theta x_j), \qquad
+    .. math:: s_{ij} = \mathrm{LeakyReLU}(a_t \cdot \Theta x_i + a_s \cdot \Theta x_j + a_e \cdot W_e e_{ij}), \qquad
               \alpha_{ij} = \operatorname{softmax}_{j \in \mathcal N(i) \cup \{i\}} s_{ij}, \qquad
               x'_i = \sum_j \alpha_{ij} \Theta x_j + b
 
-    Every node attends to itself, whether or not the graph has a self-loop; edge weights are ignored.
+    per head, without the last term of the score if edges have no features. Every node attends to itself, whether or not
+    the graph has a self-loop; a self-loop that the graph lacks has the features 0. Edge weights are ignored. The
+    features of an edge enter only its scores: :math:`W_e^\top a_e` is multiplied first, so that memory per edge is H.
+
+    Between nodes of two kinds, ``in_channels=(F_s, F_t)``, sources and targets have maps of their own
+    (:math:`a_t \cdot \Theta_t x_i`), and no node attends to itself.
 
     Args:
-        in_channels: F, features of a node.
+        in_channels: F, features of a node, or a pair: of a source and of a target.
         out_channels: F', features per head.
         num_heads: number of heads H.
         concat: True concatenates the heads (H * F' channels), False averages them (F' channels).
         dropout: of the attention weights, in training.
         negative_slope: negative slope of the LeakyReLU.
         bias: whether to add b at the end.
+        edge_channels: D, features of an edge, or None.
 
     Shapes:
-        x [..., N, F] and a `Graph` of N nodes -> [..., N, H * F'] or [..., N, F'].
+        x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [E, D] or [..., E, D] in the order of
+        the edges (``graph.adj.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
 
-    Source: Velickovic et al., "Graph Attention Networks", eq. 1 to 6.
+        With a pair: (x_source [..., S, F_s], x_target [..., T, F_t]) and an `Adjacency` T x S -> [..., T, H * F'] or
+        [..., T, F'].
+
+    Raises:
+        ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
+
+    Source: Velickovic et al., "Graph Attention Networks", eq. 1 to 6. The term of the edges: Lv et al., "Are we really
+    making much progress? Revisiting, benchmarking and refining heterogeneous graph neural networks", KDD 2021: the
+    attention of Simple-HGN, with features of the edge in place of an embedding of its type.
 
     >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
     >>> GATConv(4, 2, num_heads=3)(torch.randn(3, 4), g).shape
     torch.Size([3, 6])
+    >>> GATConv(4, 2, edge_channels=5)(torch.randn(3, 4), g, torch.randn(g.num_edges, 5)).shape
+    torch.Size([3, 2])
+    >>> bought = Adjacency.from_coo(target=[0, 0, 1], source=[0, 2, 1], num_targets=2, num_sources=3)
+    >>> GATConv((4, 6), 2)((torch.randn(3, 4), torch.randn(2, 6)), bought).shape
+    torch.Size([2, 2])
     """
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         *,
         num_heads: int = 1,
@@ -56,49 +79,104 @@ class GATConv(nn.Module):
         dropout: float = 0.0,
         negative_slope: float = 0.2,
         bias: bool = True,
+        edge_channels: int | None = None,
     ) -> None:
-        check_channels(in_channels=in_channels, out_channels=out_channels)
+        pair = pair_of(in_channels)
+        width = ends_of(in_channels)[0]
+        check_channels(in_channels=width, out_channels=out_channels)
+        if edge_channels is not None:
+            check_channels(edge_channels=edge_channels)
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels: int | tuple[int, int] = pair or width
+        self.out_channels, self.edge_channels = out_channels, edge_channels
         if num_heads < 1:
             raise ArgumentError("num_heads", "at least 1", num_heads)
         self.num_heads, self.concat, self.dropout, self.negative_slope = num_heads, concat, dropout, negative_slope
-        self.linear = GlorotLinear(in_channels, num_heads * out_channels)
+        self.linear = GlorotLinear(width, num_heads * out_channels)
+        self.target_linear = GlorotLinear(pair[1], num_heads * out_channels) if pair else None
+        self.edge_linear = None if edge_channels is None else GlorotLinear(edge_channels, num_heads * out_channels)
         self.target_score = nn.Parameter(torch.empty(num_heads, out_channels))
         self.source_score = nn.Parameter(torch.empty(num_heads, out_channels))
+        self.edge_score = None if edge_channels is None else nn.Parameter(torch.empty(num_heads, out_channels))
         self.bias = nn.Parameter(torch.empty(num_heads * out_channels if concat else out_channels)) if bias else None
         self.register_load_state_dict_pre_hook(load_older)
         self._reset_scores()
 
     def extra_repr(self) -> str:
         """The sizes."""
-        return f"{self.in_channels}, {self.out_channels}, num_heads={self.num_heads}, concat={self.concat}"
+        edges = "" if self.edge_channels is None else f", edge_channels={self.edge_channels}"
+        return f"{self.in_channels}, {self.out_channels}, num_heads={self.num_heads}, concat={self.concat}{edges}"
 
     def reset_parameters(self) -> None:
         """Glorot-uniform weights and attention vectors, zero bias."""
-        self.linear.reset_parameters()
+        for linear in (self.linear, self.target_linear, self.edge_linear):
+            if linear is not None:
+                linear.reset_parameters()
         self._reset_scores()
 
     def _reset_scores(self) -> None:
-        for parameter in (self.target_score, self.source_score):
-            nn.init.xavier_uniform_(parameter)
+        for parameter in (self.target_score, self.source_score, self.edge_score):
+            if parameter is not None:
+                nn.init.xavier_uniform_(parameter)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, graph: Graph) -> Tensor:
+    def forward(
+        self, x: Tensor | tuple[Tensor, Tensor], graph: Graph | Adjacency, edge_features: Tensor | None = None
+    ) -> Tensor:
         """Attend over the graph."""
-        check_inputs(x, graph, Graph, self.in_channels, self.linear.weight)
-        adj, bias, self_loop = with_self_loops(graph, x.dtype)
-        value = self.linear(x)  # [..., N, H * F']
-        query, key = (value @ self._scores().to(value.dtype)).chunk(2, -1)  # [..., N, H] each
+        loops: Tensor | None = None
+        bias: Tensor | None = None
+        adj, x_source, x_target = check_ends(x, graph, self.in_channels, self.linear.weight)
+        value = self.linear(x_source)  # [..., S, H * F']
+        query, key = self._scores_of(value)  # [..., N, H] each
+        if self.target_linear is not None:
+            query = self._scores_of(self.target_linear(x_target))[0]
+        elif isinstance(graph, Graph):
+            if self.edge_linear is None:
+                adj, bias, loops = with_self_loops(graph, x_source.dtype)
+            else:  # added edges would need features: the loops are attended to separately
+                loops = missing_loops(graph)
         value = value.unflatten(-1, (self.num_heads, -1))
-        dropout = self.dropout if self.training else 0.0
-        score = Additive(slope=self.negative_slope)
-        result = attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
-        if self_loop is not None:
-            result = merge(result, self._attend_self(query, key, value, self_loop))
+        result = self._attend(adj, query, key, value, self._of_edges(adj, edge_features), bias)
+        if loops is not None:
+            result = merge(result, self._attend_self(query, key, value, loops))
         out = result.out.flatten(-2) if self.concat or self.num_heads == 1 else result.out.mean(-2)
         return add_bias(out, self.bias)
+
+    def _attend(
+        self, adj: Adjacency, query: Tensor, key: Tensor, value: Tensor, edges: Tensor | None, bias: Tensor | None
+    ) -> AttendResult:
+        dropout, score = self.dropout if self.training else 0.0, Additive(slope=self.negative_slope)
+        if edges is None:
+            return attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
+        wide = torch.promote_types(query.dtype, torch.float32)
+        q, k = (_by_edge(adj, function, x.to(wide)) for function, x in ((at_target, query), (at_source, key)))
+        bias = F.leaky_relu(q + k + edges.to(wide), self.negative_slope)
+        query, key = torch.zeros_like(query), torch.zeros_like(key)
+        return attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
+
+    def _of_edges(self, adj: Adjacency, edge_features: Tensor | None) -> Tensor | None:
+        """The term of the edges in their scores, [..., E, H]."""
+        if self.edge_linear is None or self.edge_score is None:
+            if edge_features is not None:
+                raise ArgumentError("edge_features", "None, because edge_channels is None", "a tensor")
+            return None
+        given = list(edge_features.shape) if isinstance(edge_features, Tensor) else []
+        if len(given) < 2 or given[-2] != adj.num_edges or given[-1] != self.edge_channels:
+            expected = f"shape [..., {adj.num_edges}, {self.edge_channels}], one row per edge"
+            hint = "graph.adj.sort_edges(features) brings them into the order of the edges"
+            got = f"shape {given}" if isinstance(edge_features, Tensor) else type(edge_features).__name__
+            raise ArgumentError("edge_features", expected, got, hint)
+        assert isinstance(edge_features, Tensor)  # noqa: S101 - it has a shape
+        weight = self.edge_linear.weight.unflatten(0, (self.num_heads, -1))  # [H, F', D]
+        vector = (weight * self.edge_score.unsqueeze(-1)).sum(1)  # [H, D]: W_e^T a_e, before any edge is read
+        return F.linear(edge_features, vector.to(edge_features.dtype))
+
+    def _scores_of(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of mapped rows [..., N, H * F'] as targets and as sources, [..., N, H] each."""
+        target, source = (value @ self._scores().to(value.dtype)).chunk(2, -1)
+        return target, source
 
     def _scores(self) -> Tensor:
         """The attention vectors as a matrix [H * F', 2 H]: one product gives the scores of all heads and both roles."""
@@ -113,3 +191,10 @@ class GATConv(nn.Module):
         weight = F.dropout(torch.ones_like(query), self.dropout, self.training)
         score = torch.where(self_loop.unsqueeze(-1), score, float("-inf"))
         return AttendResult(weight.unsqueeze(-1) * value, score)
+
+
+def _by_edge(adj: Adjacency, function: Callable[[list[Tensor], Tensor], Tensor], x: Tensor) -> Tensor:
+    """[..., E, H]: the row of x [..., N, H] of each edge's end."""
+    batch = x.shape[:-2]
+    out = function(rows(adj), x.movedim(-2, 0).flatten(1))
+    return out.unflatten(1, (*batch, x.shape[-1])).movedim(0, -2)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
+from hgraph.nn.graph.by_type import TypeLinear
 from hgraph.nn.graph.gat import GATConv
 from hgraph.structure import Graph
 
@@ -25,11 +26,12 @@ class HANConv(nn.Module):
               \beta = \operatorname{softmax}_p \frac1N \sum_i q \cdot \tanh(W z^p_i + b), \qquad
               x' = \sum_p \beta_p z^p
 
-    The graph of a meta-path joins its end nodes: one relation's `KnowledgeGraph.view`, or the
-    composition of several, ``Graph(a.adj @ b.adj)``.
+    If nodes of each type have features of a width of their own, :math:`x_v` stands for
+    :math:`W_{\tau(v)} x_v + b_{\tau(v)}`, with H * F' features. The graph of a meta-path joins its end nodes: one
+    relation's `KnowledgeGraph.view`, or the composition of several, ``Graph(a.adj @ b.adj)``.
 
     Args:
-        in_channels: F.
+        in_channels: F, or the width F_t of the features of each node type.
         out_channels: F', features per head.
         num_paths: P.
         num_heads: number of heads H of each meta-path.
@@ -39,8 +41,11 @@ class HANConv(nn.Module):
     Shapes:
         x [..., N, F] and P `Graph`s of N nodes -> [..., N, H * F'].
 
-    Source: Wang et al., "Heterogeneous Graph Attention Network", eq. 1 to 9. As in the published code, every meta-path
-    has its own projection.
+        With a width per type, x is a list of [N_t, F_t], where row n of x[t] belongs to the n-th node of type t, and
+        ``node_type`` [N] is the type of each node.
+
+    Source: Wang et al., "Heterogeneous Graph Attention Network", eq. 1 to 9 (eq. 1 for a width per type). As in the
+    published code, every meta-path has its own projection.
 
     >>> from hgraph.structure import KnowledgeGraph
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
@@ -51,7 +56,7 @@ class HANConv(nn.Module):
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | Sequence[int],
         out_channels: int,
         num_paths: int,
         *,
@@ -61,6 +66,8 @@ class HANConv(nn.Module):
     ) -> None:
         check_channels(num_paths=num_paths, semantic_channels=semantic_channels)
         super().__init__()
+        self.input = None if isinstance(in_channels, int) else TypeLinear(in_channels, num_heads * out_channels)
+        in_channels = in_channels if isinstance(in_channels, int) else num_heads * out_channels
         self.paths = nn.ModuleList(
             GATConv(in_channels, out_channels, num_heads=num_heads, dropout=dropout) for _ in range(num_paths)
         )
@@ -71,13 +78,15 @@ class HANConv(nn.Module):
 
     def reset_parameters(self) -> None:
         """Glorot-uniform, zero bias."""
+        if self.input is not None:
+            self.input.reset_parameters()
         for path in self.paths:
             path.reset_parameters()  # type: ignore[operator]
         nn.init.xavier_uniform_(self.weight)
         nn.init.xavier_uniform_(self.query.data.view(1, -1))
         nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, graphs: Sequence[Graph]) -> Tensor:
+    def forward(self, x: Tensor | Sequence[Tensor], graphs: Sequence[Graph], node_type: Tensor | None = None) -> Tensor:
         """Attend along every meta-path, then over the meta-paths."""
         several = isinstance(graphs, Sequence)
         if not several or len(graphs) != len(self.paths):
@@ -87,6 +96,7 @@ class HANConv(nn.Module):
                 else (f"one {type(graphs).__name__}", "Use kg.view(relation) for one relation")
             )
             raise ArgumentError("graphs", f"{len(self.paths)} graphs, one per meta-path", got, hint)
+        x = x if self.input is None else self.input(x, node_type)
         z = torch.stack([F.elu(path(x, graph)) for path, graph in zip(self.paths, graphs, strict=True)])
         score = torch.tanh(z @ self.weight + self.bias) @ self.query  # [P, N]
         beta = torch.softmax(score.sum(-1) / max(score.shape[-1], 1), 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from hgraph.cache import cached
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.graph.by_relation import propagate_by_relation
-from hgraph.nn.graph.by_type import map_by_type
+from hgraph.nn.graph.by_type import TypeLinear, inputs_by_type, map_by_type, types_of
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import edge_score, edge_softmax
 from hgraph.structure import KnowledgeGraph
@@ -28,17 +30,22 @@ class HGTConv(nn.Module):
               x'_h = x_h + A_{\tau(h)}\, \mathrm{GELU} \sum_{(h, r, t)} \alpha_{hrt}\, (M_{\tau(t)} x_t)\, W^m_r
 
     for each of H heads of width D = F / H; :math:`\tau` is the type of a node. K, Q, M, A are linear maps with a
-    bias, one per type. Triples are processed by relation, and nodes transformed once per relation: memory per edge is
-    only its scores.
+    bias, one per type. With ``in_channels``, :math:`x_v` stands for :math:`W_{\tau(v)} x_v + b_{\tau(v)}`, which maps
+    features of a width per type to F. Triples are processed by relation, and nodes transformed once per relation:
+    memory per edge is only its scores.
 
     Args:
         channels: F, a multiple of num_heads.
         num_relations: R.
-        num_types: number of node types; 1 if the graph has none, or to ignore them.
+        num_types: number of node types; 1 (the default without ``in_channels``) if the graph has none, or to ignore
+            them.
         num_heads: H.
+        in_channels: the width of the features of each type, or None if all have F features.
 
     Shapes:
         x [N, F] and a `KnowledgeGraph` of N nodes and R relations -> [N, F]. Its weights are ignored.
+
+        With ``in_channels``, x is a list of [N_t, F_t]: row n of x[t] belongs to the n-th node of type t.
 
     Raises:
         ArgumentError: features of another width, other relations, more types.
@@ -49,9 +56,23 @@ class HGTConv(nn.Module):
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
     >>> HGTConv(4, num_relations=2, num_heads=2)(torch.randn(3, 4), kg).shape
     torch.Size([3, 4])
+    >>> kg = KnowledgeGraph.from_triples(
+    ...     head=[0, 2], relation=[0, 0], tail=[1, 1], num_nodes=3, num_relations=1, node_type=[0, 1, 0]
+    ... )
+    >>> HGTConv(4, num_relations=1, in_channels=[3, 5])([torch.randn(2, 3), torch.randn(1, 5)], kg).shape
+    torch.Size([3, 4])
     """
 
-    def __init__(self, channels: int, num_relations: int, *, num_types: int = 1, num_heads: int = 1) -> None:
+    def __init__(
+        self,
+        channels: int,
+        num_relations: int,
+        *,
+        num_types: int | None = None,
+        num_heads: int = 1,
+        in_channels: Sequence[int] | None = None,
+    ) -> None:
+        num_types = types_of(num_types, in_channels)
         check_channels(channels=channels, num_relations=num_relations, num_types=num_types, num_heads=num_heads)
         if channels % num_heads:
             raise ArgumentError("num_heads", f"a divisor of {channels} (channels)", num_heads)
@@ -63,6 +84,7 @@ class HGTConv(nn.Module):
             num_heads,
         )
         width = channels // num_heads
+        self.input = None if in_channels is None else TypeLinear(in_channels, channels)
         self.weight = nn.Parameter(torch.empty(4, num_types, channels, channels))  # K, Q, M, A
         self.bias = nn.Parameter(torch.empty(4, num_types, channels))
         self.attention = nn.Parameter(torch.empty(num_relations, num_heads, width, width))
@@ -81,9 +103,12 @@ class HGTConv(nn.Module):
                 nn.init.xavier_uniform_(matrix)
         nn.init.zeros_(self.bias)
         nn.init.ones_(self.prior)
+        if self.input is not None:
+            self.input.reset_parameters()
 
-    def forward(self, x: Tensor, kg: KnowledgeGraph) -> Tensor:
+    def forward(self, x: Tensor | Sequence[Tensor], kg: KnowledgeGraph) -> Tensor:
         """Attend by relation."""
+        x = inputs_by_type(x, kg, self.input)
         check_inputs(x, kg, KnowledgeGraph, self.channels, self.weight)
         if x.dim() != 2:
             raise ArgumentError("x", f"shape [N, {self.channels}]", f"shape {list(x.shape)}")

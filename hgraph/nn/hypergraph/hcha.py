@@ -14,7 +14,7 @@ from hgraph.nn.hypergraph.hgnn import HGNNConv
 from hgraph.nn.hypergraph.hgnnp import HGNNPConv
 from hgraph.nn.hypergraph.log_weight import log_weight
 from hgraph.nn.hypergraph.two_step import Steps, TwoStepConv, steps_of
-from hgraph.nn.inputs import check_inputs
+from hgraph.nn.inputs import check_inputs, ends_of, pair_of
 from hgraph.ops import edge_softmax, propagate
 from hgraph.structure import Adjacency, Hypergraph
 from hgraph.structure.algebra import inverse_power
@@ -92,10 +92,12 @@ class HypergraphAttentionConv(nn.Module):
               x'_v = \frac{\sum_e w_e \alpha_{ve} \bar x_e}{\sum_e w_e \alpha_{ve}} + b, \qquad
               \bar x_e = \frac{\sum_u \alpha_{ue} \Theta x_u}{\sum_u \alpha_{ue}}
 
-    per head. Every incidence has one attention weight, which acts in both sums.
+    per head. Every incidence has one attention weight, which acts in both sums. If hyperedges have features of another
+    width, ``in_channels=(F, F_e)``, they have a map of their own, :math:`\Theta_e z_e`, in the place of
+    :math:`\Theta z_e`.
 
     Args:
-        in_channels: F, features per node and per hyperedge.
+        in_channels: F, features per node and per hyperedge, or a pair: per node and per hyperedge.
         out_channels: F', output features per head.
         num_heads: H.
         concat: whether to concatenate the heads, else their mean is returned.
@@ -105,22 +107,24 @@ class HypergraphAttentionConv(nn.Module):
 
     Shapes:
         x [N, F], a `Hypergraph` with N nodes and M hyperedges, and z [M, F] or None -> [N, H * F'], or [N, F'] without
-        ``concat``.
+        ``concat``. With a pair, z [M, F_e] is required.
 
     Raises:
-        ArgumentError: fewer than one head, a wrong shape, or negative weights.
+        ArgumentError: fewer than one head, a wrong shape, no z where a pair needs it, or negative weights.
 
     Source: Bai, Zhang and Torr, "Hypergraph Convolution and Hypergraph Attention", Pattern Recognition 110, 2021. The
-    features z of hyperedges default to the mean features of their nodes.
+    features z of hyperedges default to the mean features of their nodes. The paper has no map of their own.
 
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> HypergraphAttentionConv(5, 2, num_heads=3)(torch.randn(4, 5), hg).shape
     torch.Size([4, 6])
+    >>> HypergraphAttentionConv((5, 7), 2)(torch.randn(4, 5), hg, torch.randn(2, 7)).shape
+    torch.Size([4, 2])
     """
 
     def __init__(
         self,
-        in_channels: int,
+        in_channels: int | tuple[int, int],
         out_channels: int,
         *,
         num_heads: int = 1,
@@ -129,12 +133,15 @@ class HypergraphAttentionConv(nn.Module):
         dropout: float = 0.0,
         bias: bool = True,
     ) -> None:
-        check_channels(in_channels=in_channels, out_channels=out_channels, num_heads=num_heads)
+        pair = pair_of(in_channels)
+        width = ends_of(in_channels)[0]
+        check_channels(in_channels=width, out_channels=out_channels, num_heads=num_heads)
         super().__init__()
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels, self.out_channels = pair or width, out_channels
         self.num_heads, self.concat, self.negative_slope = num_heads, concat, negative_slope
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(in_channels, num_heads * out_channels, bias=False)
+        self.linear = nn.Linear(width, num_heads * out_channels, bias=False)
+        self.hyperedge_linear = nn.Linear(pair[1], num_heads * out_channels, bias=False) if pair else None
         self.node_score = nn.Parameter(torch.empty(num_heads, out_channels))
         self.hyperedge_score = nn.Parameter(torch.empty(num_heads, out_channels))
         self.bias = nn.Parameter(torch.empty(num_heads * out_channels if concat else out_channels)) if bias else None
@@ -143,6 +150,8 @@ class HypergraphAttentionConv(nn.Module):
     def reset_parameters(self) -> None:
         """Reset the linear map as `torch.nn.Linear` does; Glorot-uniform attention vectors, zero bias."""
         self.linear.reset_parameters()
+        if self.hyperedge_linear is not None:
+            self.hyperedge_linear.reset_parameters()
         self._reset_scores()
 
     def _reset_scores(self) -> None:
@@ -153,15 +162,16 @@ class HypergraphAttentionConv(nn.Module):
 
     def forward(self, x: Tensor, hypergraph: Hypergraph, z: Tensor | None = None) -> Tensor:
         """Attend to the hyperedges of each node, then convolve with the attention weights."""
-        check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.linear.weight, batched=False)
-        if z is None:
+        of_hyperedges = self.linear if self.hyperedge_linear is None else self.hyperedge_linear
+        check_inputs(x, hypergraph, Hypergraph, self.linear.in_features, self.linear.weight, batched=False)
+        if z is None and self.hyperedge_linear is None:
             z = propagate(steps_of(HGNNPConv, x, hypergraph).gather, x)
-        elif z.shape != (hypergraph.num_hyperedges, self.in_channels):
-            expected = f"shape [{hypergraph.num_hyperedges}, {self.in_channels}], a row per hyperedge"
-            raise ArgumentError("z", expected, f"shape {list(z.shape)}")
+        elif z is None or z.shape != (hypergraph.num_hyperedges, of_hyperedges.in_features):
+            expected = f"shape [{hypergraph.num_hyperedges}, {of_hyperedges.in_features}], a row per hyperedge"
+            raise ArgumentError("z", expected, "None" if z is None else f"shape {list(z.shape)}")
         log_weight(hypergraph, x.dtype)  # refuses negative weights
         value = self.linear(x)  # [N, H * F']
-        alpha = self.dropout(self._attention(value, self.linear(z), hypergraph))  # [nnz, H], in the order of e2v
+        alpha = self.dropout(self._attention(value, of_hyperedges(z), hypergraph))  # [nnz, H], in the order of e2v
         hyperedges = _average(hypergraph.v2e, value, alpha[hypergraph.e2v.perm])
         if hypergraph.hyperedge_weight is not None:
             alpha = alpha * hypergraph.hyperedge_weight.to(alpha.dtype)[hypergraph.e2v.indices].unsqueeze(-1)

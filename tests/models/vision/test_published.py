@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from hgraph.errors import DataError, LicenseWarning
+from hgraph.errors import ArgumentError, DataError, LicenseWarning
 from hgraph.models import YOLOv13, load_published, published_tensors
 
 
@@ -124,6 +124,27 @@ def test_weights_of_another_network_are_named(net, tmp_path):
         load_published(tmp_path / "other.pt")
     with pytest.raises(DataError, match="no such file"):
         load_published(tmp_path / "none.pt")
+
+
+@pytest.mark.filterwarnings("ignore::hgraph.errors.LicenseWarning")
+def test_a_checkpoint_on_another_number_of_classes(net, tmp_path, caplog):
+    torch.save(net.state_dict(), tmp_path / "three.pt")
+    loaded = load_published(tmp_path / "three.pt", num_classes=70)
+    state, before = loaded.state_dict(), net.state_dict()
+    new = {name for name in before if before[name].shape != state[name].shape}
+    assert new
+    assert all(name.startswith("model.32.cv3.") for name in new)
+    assert all(torch.equal(state[name], before[name]) for name in before.keys() - new)
+    assert all(value.isfinite().all() for value in state.values())
+    assert all(name in caplog.text for name in new)
+    assert loaded(images()).scores.shape[-1] == 70
+    assert torch.equal(loaded(images()).boxes, net(images()).boxes)
+    caplog.clear()
+    same = load_published(tmp_path / "three.pt", num_classes=3)
+    assert torch.equal(same(images()).scores, net(images()).scores)
+    assert not caplog.text
+    with pytest.raises(ArgumentError, match="num_classes"):
+        load_published(tmp_path / "three.pt", num_classes=0)
 
 
 # ---------------------------------------------------------------------- hostile files
