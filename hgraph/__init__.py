@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         load,
         reorder,
     )
+    from hgraph.ops.aggregate import aggregate
     from hgraph.ops.attend import AttendResult, attend, attention_weights
     from hgraph.ops.attend_groups import attend_groups
     from hgraph.ops.dispatch.backend import backend, backends
@@ -84,6 +85,7 @@ __all__ = [
     "Split",
     "TokenGraph",
     "TripleSplit",
+    "aggregate",
     "alibi",
     "attend",
     "attend_groups",
@@ -120,6 +122,7 @@ _EXPORTS = {
         "load",
         "reorder",
     ),
+    "hgraph.ops.aggregate": ("aggregate",),
     "hgraph.ops.attend": (
         "AttendResult",
         "attend",

@@ -1,5 +1,6 @@
 """The operators: message passing over structures."""
 
+from hgraph.ops.aggregate import aggregate
 from hgraph.ops.attend import AttendResult, attend, attention_weights
 from hgraph.ops.attend_groups import attend_groups
 from hgraph.ops.dispatch.backend import backend, backends, current_backend
@@ -22,6 +23,7 @@ __all__ = [
     "Relative",
     "ScanResult",
     "SoftmaxState",
+    "aggregate",
     "alibi",
     "attend",
     "attend_groups",

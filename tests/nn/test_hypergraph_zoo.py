@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -23,7 +24,6 @@ from hgraph.nn import (
     UniGINConv,
     UniSAGEConv,
 )
-from hgraph.nn.hypergraph import ed_hnn
 from hgraph.nn.hypergraph.mlp import set_mlp
 from hgraph.structure import Hypergraph
 
@@ -41,6 +41,8 @@ LAYERS = {
     "UniGINConv": lambda: UniGINConv(3, 2),
     "UniSAGEConv": lambda: UniSAGEConv(3, 2),
 }
+
+AGGREGATE = importlib.import_module("hgraph.ops.aggregate")
 
 
 def made(build):
@@ -277,12 +279,14 @@ def test_edhnnconv_parity(hypergraph, close, depths, reduce, monkeypatch):
         received[v] += sums.w[e] * h * message / scale if scale else 0.0
     expected = layer.update_mlp(0.7 * received + 0.3 * x0)
     close(layer(x, hypergraph, x0), expected)
-    monkeypatch.setattr(ed_hnn, "_edges_per_chunk", lambda adj, width: 3)
+    monkeypatch.setattr(AGGREGATE, "_edges_per_chunk", lambda adj, features: 3)
     x.requires_grad_()
     out = layer(x, hypergraph, x0)
     close(out, expected)
     (chunked,) = torch.autograd.grad(out.sum(), x)
-    monkeypatch.setattr(ed_hnn, "_edges_per_chunk", lambda adj, width: 1 << 20)
+    monkeypatch.setattr(
+        importlib.import_module("hgraph.ops.aggregate"), "_edges_per_chunk", lambda adj, features: 1 << 20
+    )
     (whole,) = torch.autograd.grad(layer(x, hypergraph, x0).sum(), x)
     close(chunked, whole)
 

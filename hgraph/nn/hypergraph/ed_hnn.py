@@ -6,10 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from hgraph._torch import is_eager
-from hgraph.cache import TensorTable
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.all_set import AllDeepSetsConv
@@ -17,14 +14,10 @@ from hgraph.nn.hypergraph.hgnnp import HGNNPConv
 from hgraph.nn.hypergraph.mlp import reset, set_mlp
 from hgraph.nn.hypergraph.two_step import steps_of
 from hgraph.nn.inputs import check_inputs
-from hgraph.ops import propagate
-from hgraph.ops.sparse.linear import edges_to_targets, rows, spmm
-from hgraph.structure import Adjacency, Hypergraph
+from hgraph.ops import aggregate, propagate
+from hgraph.structure import Hypergraph
 
 __all__ = ["EDHNNConv"]
-
-_ROWS = 1 << 20  # numbers per chunk of messages
-_CHUNKS: TensorTable[tuple[int, list[tuple[slice, slice]]]] = TensorTable()
 
 
 class EDHNNConv(nn.Module):
@@ -108,60 +101,9 @@ class EDHNNConv(nn.Module):
         if self.incidence_mlp is None:
             received = propagate(steps.scatter, z)
         else:
-            received = _from_incidences(self.incidence_mlp, x, z, steps.scatter)
+            received = aggregate(steps.scatter, self._message, target=x, source=z)
         return self.update_mlp((1 - self.alpha) * received + self.alpha * (x if x0 is None else x0))
 
-
-def _from_incidences(mlp: nn.Module, x: Tensor, z: Tensor, adj: Adjacency) -> Tensor:
-    """[..., T, F]: weighted sums over the edges of each target of ``mlp([x_target | z_source])``.
-
-    A nonlinear message per edge: its sum is no product with a sparse matrix. In eager mode the edges are taken in
-    chunks of whole targets, which the backward pass computes again.
-    """
-    width = 2 * x.shape[-1] * max(x.shape[:-2].numel(), 1)
-    size = _edges_per_chunk(adj, width)
-    if not is_eager() or adj.num_edges <= size:
-        return _messages(mlp, x, z, adj, slice(None), slice(None))
-    parts = []
-    for targets, edges in _chunks(adj, size):
-        keep = torch.is_grad_enabled()
-        one = (mlp, x, z, adj, targets, edges)
-        parts.append(checkpoint(_messages, *one, use_reentrant=False) if keep else _messages(*one))
-    return torch.cat(parts, -2)
-
-
-def _edges_per_chunk(adj: Adjacency, width: int) -> int:
-    """As many as there are rows at least: the backward pass of every chunk adds to the gradients of all rows."""
-    return max(_ROWS // width, adj.num_targets + adj.num_sources)
-
-
-def _messages(mlp: nn.Module, x: Tensor, z: Tensor, adj: Adjacency, targets: slice, edges: slice) -> Tensor:
-    at = adj.target[edges], adj.indices[edges]
-    message = mlp(torch.cat([x.index_select(-2, at[0]), z.index_select(-2, at[1])], -1))
-    weight = None if adj.weight is None else adj.weight[edges].to(message.dtype)
-    if edges == slice(None):
-        return spmm(edges_to_targets(rows(adj)), weight, message)
-    pointers = adj.indptr[targets.start : targets.stop + 1] - adj.indptr[targets.start]
-    part = Adjacency.trusted(
-        indptr=pointers,
-        indices=torch.arange(message.shape[-2], dtype=pointers.dtype, device=x.device),
-        num_sources=message.shape[-2],
-    )
-    return propagate(part, message, weight=weight)
-
-
-def _chunks(adj: Adjacency, size: int) -> list[tuple[slice, slice]]:
-    """Ranges of targets, and of their edges, with about ``size`` edges each; at least one target."""
-    found = _CHUNKS.get(adj.indptr)
-    if found is not None and found[0] == size:
-        return found[1]
-    pointers, out, first = adj.indptr.tolist(), [], 0
-    while first < adj.num_targets:
-        last = first + 1
-        while last < adj.num_targets and pointers[last + 1] - pointers[first] <= size:
-            last += 1
-        out.append((slice(first, last), slice(pointers[first], pointers[last])))
-        first = last
-    if not adj.indptr.is_inference():
-        _CHUNKS.put(adj.indptr, (size, out))
-    return out
+    def _message(self, x: Tensor, z: Tensor) -> Tensor:
+        assert self.incidence_mlp is not None  # noqa: S101 - only called then
+        return self.incidence_mlp(torch.cat([x, z], -1))

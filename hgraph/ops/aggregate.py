@@ -1,0 +1,145 @@
+"""`aggregate`: sums of messages that are any function of an edge's target, source and own features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from hgraph import checks
+from hgraph._torch import is_eager
+from hgraph.cache import TensorTable
+from hgraph.errors import ArgumentError
+from hgraph.ops.sparse.extremum import extremum
+from hgraph.ops.sparse.linear import at_source, at_target, edges_to_targets, rows, spmm
+from hgraph.ops.sparse.mean import mean
+from hgraph.structure import Adjacency
+
+__all__ = ["aggregate"]
+
+_NUMBERS = 1 << 20  # in the messages of one chunk
+_REDUCTIONS = ("sum", "mean", "max", "min")
+_Chunk = tuple[slice, slice, Adjacency]
+_CHUNKS: TensorTable[tuple[int, list[_Chunk]]] = TensorTable()
+
+
+def aggregate(
+    adj: Adjacency,
+    message: Callable[..., Tensor],
+    *,
+    target: Tensor | None = None,
+    source: Tensor | None = None,
+    edge: Tensor | None = None,
+    weight: Tensor | None = None,
+    reduce: Literal["sum", "mean", "max", "min"] = "sum",
+) -> Tensor:
+    r"""Compute a message for every edge, and aggregate the messages at each target.
+
+    Use it when a message is a nonlinear function of both ends or of the edge; `propagate` and `attend` are much faster
+    where they suffice.
+
+    .. math:: y_t = \operatorname{reduce}_{e: t \leftarrow s} w_e \, \phi(x_t, x_s, z_e)
+
+    In eager mode, messages are computed in chunks of whole targets, and again in the backward pass, so that memory per
+    edge is not stored; compiled code computes all at once.
+
+    Args:
+        adj: the structure.
+        message: :math:`\phi`, a function of the given rows, in the order target, source, edge, each [..., E', D], to
+            [..., E', D']. It acts on each row by itself.
+        target: [..., T, D_t] features of the targets.
+        source: [..., S, D_s] features of the sources.
+        edge: [..., E, D_e] features of the edges, in row-sorted order.
+        weight: [E] in row-sorted order, in place of ``adj.weight``.
+        reduce: as in `propagate`.
+
+    Returns:
+        [..., T, D']; 0 for a target without edges.
+
+    Raises:
+        ArgumentError: a wrong shape or device, no features, or an unknown reduction.
+
+    >>> adj = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 1], num_targets=3, num_sources=2)
+    >>> x = torch.tensor([[1.0], [2.0]])
+    >>> aggregate(adj, lambda s: s**2, source=x).flatten().tolist()
+    [5.0, 4.0, 0.0]
+    """
+    checks.structure(adj, Adjacency)
+    if reduce not in _REDUCTIONS:
+        raise ArgumentError("reduce", f"one of {', '.join(_REDUCTIONS)}", repr(reduce))
+    given = {"target": (target, adj.num_targets), "source": (source, adj.num_sources), "edge": (edge, adj.num_edges)}
+    for name, (x, size) in given.items():
+        if x is not None:
+            checks.floating(name, x, adj.device)
+            if x.dim() < 2 or x.shape[-2] != size:
+                checks.shape(name, x, ["...", size, "D"])
+    features = [x for x, _ in given.values() if x is not None]
+    if not features:
+        raise ArgumentError("target, source, edge", "at least one", "none")
+    weight = adj.weight if weight is None else weight
+    one = (message, target, source, edge, weight, reduce)
+    size = _edges_per_chunk(adj, features)
+    if not is_eager() or adj.num_edges <= size:
+        return _aggregated(adj, slice(None), slice(None), *one)
+    parts = []
+    for targets, edges, part in _chunks(adj, size):
+        if torch.is_grad_enabled():
+            parts.append(checkpoint(_aggregated, part, targets, edges, *one, use_reentrant=False))
+        else:
+            parts.append(_aggregated(part, targets, edges, *one))
+    return torch.cat(parts, -2)
+
+
+def _aggregated(
+    part: Adjacency,
+    targets: slice,
+    edges: slice,
+    message: Callable[..., Tensor],
+    target: Tensor | None,
+    source: Tensor | None,
+    edge: Tensor | None,
+    weight: Tensor | None,
+    reduce: str,
+) -> Tensor:
+    """The result at some targets; ``part`` has their edges."""
+    index, given = rows(part), []
+    if target is not None:
+        given.append(at_target(index, target if targets == slice(None) else target[..., targets, :]))
+    if source is not None:
+        given.append(at_source(index, source))
+    if edge is not None:
+        given.append(edge if edges == slice(None) else edge[..., edges, :])
+    sent, own = message(*given), edges_to_targets(index)
+    weight = None if weight is None else weight[edges].to(sent.dtype)
+    if reduce == "sum":
+        return spmm(own, weight, sent)
+    return mean(own, weight, sent) if reduce == "mean" else extremum(own, weight, sent, reduce == "max")
+
+
+def _edges_per_chunk(adj: Adjacency, features: list[Tensor]) -> int:
+    """As many as there are rows at least: the backward pass of every chunk adds to the gradients of all rows."""
+    width = sum(x.shape[-1] * max(x.shape[:-2].numel(), 1) for x in features)
+    return max(_NUMBERS // max(width, 1), adj.num_targets + adj.num_sources)
+
+
+def _chunks(adj: Adjacency, size: int) -> list[_Chunk]:
+    """Ranges of targets, of their edges, and these edges as a structure; about ``size`` edges, one target at least."""
+    found = _CHUNKS.get(adj.indptr)
+    if found is not None and found[0] == size:
+        return found[1]
+    pointers, out, first = adj.indptr.tolist(), [], 0
+    while first < adj.num_targets:
+        last = first + 1
+        while last < adj.num_targets and pointers[last + 1] - pointers[first] <= size:
+            last += 1
+        edges = slice(pointers[first], pointers[last])
+        own = adj.indptr[first : last + 1] - adj.indptr[first]
+        part = Adjacency.trusted(indptr=own, indices=adj.indices[edges], num_sources=adj.num_sources)
+        out.append((slice(first, last), edges, part))
+        first = last
+    if not adj.indptr.is_inference():
+        _CHUNKS.put(adj.indptr, (size, out))
+    return out
