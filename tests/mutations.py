@@ -32,6 +32,7 @@ class Mutation:
 
 HGNN, HGNNP = "hgraph/nn/hypergraph/hgnn.py", "hgraph/nn/hypergraph/hgnnp.py"
 GCN, GAT, STEPS = "hgraph/nn/graph/gcn.py", "hgraph/nn/graph/gat.py", "hgraph/nn/graph/_steps.py"
+SMOOTHING = "hgraph/nn/graph/smoothing.py"
 SAGE = "hgraph/nn/graph/sage.py"
 ALGEBRA = "hgraph/structure/algebra.py"
 LINEAR, SOFTMAX, OPS = "hgraph/ops/sparse/linear.py", "hgraph/ops/sparse/softmax.py", "tests/ops"
@@ -109,8 +110,8 @@ MUTATIONS = [
     Mutation("hgnn+: degrees swapped", HGNNP, 'hypergraph).normalize("row")', 'hypergraph).normalize("col")', HYPER),
     Mutation("hgnn+: hyperedge degree dropped", HGNNP, 'hypergraph.v2e.normalize("row")', "hypergraph.v2e", HYPER),
     Mutation("hgnn+: W dropped", HGNNP, "weighted_e2v(hypergraph)", "hypergraph.e2v", HYPER),
-    Mutation("gcn: loops dropped", GCN, "+ loop.to(x.dtype).unsqueeze(-1) * x", "", GRAPH),
-    Mutation("gcn: degrees without loops", GCN, "else degree + missing", "else degree", GRAPH),
+    Mutation("gcn: loops dropped", SMOOTHING, "+ loop.to(x.dtype).unsqueeze(-1) * x", "", GRAPH),
+    Mutation("gcn: degrees without loops", SMOOTHING, "else degree + missing", "else degree", GRAPH),
     Mutation("loops: not made edges", STEPS, "graph.adj.add_self_loops), None", "lambda: graph.adj), None", GRAPH),
     Mutation("loops: a bias added twice", STEPS, "out + bias if", "out + bias + bias if", GRAPH),
     Mutation(
@@ -120,7 +121,11 @@ MUTATIONS = [
         "loops: put before the sources that are smaller", ALGEBRA, "& (adj.indices > adj.target)", "& False", STRUCTURE
     ),
     Mutation(
-        "gcn: in place of both degrees the source's twice", GCN, "scale[adj.target] *", "scale[adj.indices] *", GRAPH
+        "gcn: in place of both degrees the source's twice",
+        SMOOTHING,
+        "scale[adj.target] *",
+        "scale[adj.indices] *",
+        GRAPH,
     ),
     Mutation(
         "gcn: bias dropped",
@@ -146,7 +151,7 @@ MUTATIONS = [
     Mutation(
         "gat: query and key swapped", GAT, "self._attend(adj, query, key,", "self._attend(adj, key, query,", GRAPH
     ),
-    Mutation("gat: features of edges are not read", GAT, "q + k + edges.to(wide)", "q + k", GRAPH),
+    Mutation("gat: features of edges are not read", GAT, "F.leaky_relu(q + k + e,", "F.leaky_relu(q + k,", GRAPH),
     Mutation("gat: sources mapped as targets", GAT, "self.target_linear(x_target)", "self.linear(x_target)", GRAPH),
     Mutation("sage: the node itself left out", SAGE, "self.target_linear(x_target) + received", "received", GRAPH),
     Mutation("sage: weights of a maximum", SAGE, "adj.with_weight(None)", "adj", GRAPH),

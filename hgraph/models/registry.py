@@ -231,6 +231,20 @@ MODELS: tuple[ModelEntry, ...] = (
     _stack(
         "graphsage", "SAGEConv", "graph", "mean of the neighbors, plus the node's own features", title="GraphSAGE"
     ),
+    _stack("gatv2", "GATv2Conv", "graph", "additive attention whose order of neighbors depends on the node",
+           options={"concat": False, "num_heads": 8}),
+    _stack("transformerconv", "TransformerConv", "graph", "dot-product attention over the neighbors",
+           options={"concat": False, "num_heads": 4}),
+    _stack("gin", "GINConv", "graph", "sum of the neighbors and the node, into an MLP"),
+    _stack("sgc", "SGConv", "graph", "symmetric degree weights, several times, and one linear map", title="SGC",
+           width=0, widths={}, options={"num_layers": 1, "hidden_channels": 1}),
+    _stack("tagcn", "TAGConv", "graph", "one linear map per number of hops", title="TAGCN"),
+    _stack("chebnet", "ChebConv", "graph", "Chebyshev polynomials of the Laplacian", title="ChebNet"),
+    _stack("pna", "PNAConv", "graph", "mean, maximum, minimum and deviation, scaled by degrees"),
+    _stack(
+        "edgeconv", "EdgeConv", "graph", "maximum of a function of differences from the neighbors", title="EdgeConv"
+    ),
+    _stack("gatedgcn", "GatedGCNConv", "graph", "a gate per edge and channel"),
     _node("mlp", "node.mlp:MLP", "MLP", "features", "none; used as the student", width=128, student=True),
     _recommender(
         "kgat", "kgat:KGAT", "KGAT", _COLLABORATIVE,

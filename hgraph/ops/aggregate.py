@@ -21,7 +21,7 @@ from hgraph.structure import Adjacency
 __all__ = ["aggregate"]
 
 _NUMBERS = 1 << 20  # in the messages of one chunk
-_REDUCTIONS = ("sum", "mean", "max", "min")
+_REDUCTIONS = ("sum", "mean", "max", "min", "none")
 _Chunk = tuple[slice, slice, Adjacency]
 _CHUNKS: TensorTable[tuple[int, list[_Chunk]]] = TensorTable()
 
@@ -34,7 +34,7 @@ def aggregate(
     source: Tensor | None = None,
     edge: Tensor | None = None,
     weight: Tensor | None = None,
-    reduce: Literal["sum", "mean", "max", "min"] = "sum",
+    reduce: Literal["sum", "mean", "max", "min", "none"] = "sum",
 ) -> Tensor:
     r"""Compute a message for every edge, and aggregate the messages at each target.
 
@@ -54,10 +54,10 @@ def aggregate(
         source: [..., S, D_s] features of the sources.
         edge: [..., E, D_e] features of the edges, in row-sorted order.
         weight: [E] in row-sorted order, in place of ``adj.weight``.
-        reduce: as in `propagate`.
+        reduce: as in `propagate`; ``"none"`` returns the messages, which is useful for few channels, such as scores.
 
     Returns:
-        [..., T, D']; 0 for a target without edges.
+        [..., T, D']; 0 for a target without edges. With ``"none"`` [..., E, D'], without weights.
 
     Raises:
         ArgumentError: a wrong shape or device, no features, or an unknown reduction.
@@ -113,6 +113,8 @@ def _aggregated(
     if edge is not None:
         given.append(edge if edges == slice(None) else edge[..., edges, :])
     sent, own = message(*given), edges_to_targets(index)
+    if reduce == "none":
+        return sent
     weight = None if weight is None else weight[edges].to(sent.dtype)
     if reduce == "sum":
         return spmm(own, weight, sent)

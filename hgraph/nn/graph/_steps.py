@@ -9,11 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.cache import CachedOperator, cached, can_cache, can_cache_compiled
+from hgraph.errors import ArgumentError
+from hgraph.ops import Additive, AttendResult, attend
 from hgraph.ops.sparse.linear import rows
 from hgraph.structure import Adjacency, Graph, coo
 from hgraph.structure.algebra import lacks_loop
 
-__all__ = ["GlorotLinear", "add_bias", "load_older", "missing_loops", "with_loops", "with_self_loops"]
+__all__ = [
+    "GlorotLinear",
+    "add_bias",
+    "attend_by",
+    "check_edges",
+    "load_older",
+    "missing_loops",
+    "with_loops",
+    "with_self_loops",
+]
 
 
 def with_loops(graph: Graph) -> tuple[Adjacency, Tensor | None]:
@@ -61,6 +72,27 @@ def _every_loop(fields: Sequence[Tensor | None], dtype: torch.dtype) -> list[Ten
 
 
 _EVERY_LOOP = CachedOperator("with every loop", _every_loop)
+
+
+def check_edges(edge_features: object, adj: Adjacency, channels: int | None) -> None:
+    """Check the features of edges [..., E, D]; None if the layer takes none."""
+    if channels is None:
+        if edge_features is not None:
+            raise ArgumentError("edge_features", "None, because edge_channels is None", "a tensor")
+        return
+    given = list(edge_features.shape) if isinstance(edge_features, Tensor) else []
+    if len(given) < 2 or given[-2] != adj.num_edges or given[-1] != channels:
+        expected = f"shape [..., {adj.num_edges}, {channels}], one row per edge"
+        hint = "graph.adj.sort_edges(features) brings them into the order of the edges"
+        got = f"shape {given}" if isinstance(edge_features, Tensor) else type(edge_features).__name__
+        raise ArgumentError("edge_features", expected, got, hint)
+
+
+def attend_by(adj: Adjacency, scores: Tensor, value: Tensor, *, dropout: float) -> AttendResult:
+    """Attention by given scores [..., E, H], to values [..., S, H, F']."""
+    none = value.new_zeros(*value.shape[:-3], adj.num_targets, value.shape[-2])
+    key = none if adj.num_targets == adj.num_sources else none.new_zeros(*value.shape[:-1])
+    return attend(adj, none, key, value, score=Additive(), bias=scores, dropout=dropout)
 
 
 def add_bias(out: Tensor, bias: Tensor | None) -> Tensor:

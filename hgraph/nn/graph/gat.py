@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
-from hgraph.nn.graph._steps import GlorotLinear, add_bias, load_older, missing_loops, with_self_loops
+from hgraph.nn.graph._steps import (
+    GlorotLinear,
+    add_bias,
+    attend_by,
+    check_edges,
+    load_older,
+    missing_loops,
+    with_self_loops,
+)
 from hgraph.nn.inputs import check_ends, ends_of, pair_of
-from hgraph.ops import Additive, AttendResult, attend, merge
-from hgraph.ops.sparse.linear import at_source, at_target, rows
+from hgraph.ops import Additive, AttendResult, aggregate, attend, merge
 from hgraph.structure import Adjacency, Graph
 
 __all__ = ["GATConv"]
@@ -147,28 +152,20 @@ class GATConv(nn.Module):
     def _attend(
         self, adj: Adjacency, query: Tensor, key: Tensor, value: Tensor, edges: Tensor | None, bias: Tensor | None
     ) -> AttendResult:
-        dropout, score = self.dropout if self.training else 0.0, Additive(slope=self.negative_slope)
+        dropout = self.dropout if self.training else 0.0
         if edges is None:
+            score = Additive(slope=self.negative_slope)
             return attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
         wide = torch.promote_types(query.dtype, torch.float32)
-        q, k = (_by_edge(adj, function, x.to(wide)) for function, x in ((at_target, query), (at_source, key)))
-        bias = F.leaky_relu(q + k + edges.to(wide), self.negative_slope)
-        query, key = torch.zeros_like(query), torch.zeros_like(key)
-        return attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
+        ends = {"target": query.to(wide), "source": key.to(wide), "edge": edges.to(wide)}
+        scores = aggregate(adj, lambda q, k, e: F.leaky_relu(q + k + e, self.negative_slope), **ends, reduce="none")
+        return attend_by(adj, scores, value, dropout=dropout)
 
     def _of_edges(self, adj: Adjacency, edge_features: Tensor | None) -> Tensor | None:
         """The term of the edges in their scores, [..., E, H]."""
-        if self.edge_linear is None or self.edge_score is None:
-            if edge_features is not None:
-                raise ArgumentError("edge_features", "None, because edge_channels is None", "a tensor")
+        check_edges(edge_features, adj, self.edge_channels)
+        if edge_features is None or self.edge_linear is None or self.edge_score is None:
             return None
-        given = list(edge_features.shape) if isinstance(edge_features, Tensor) else []
-        if len(given) < 2 or given[-2] != adj.num_edges or given[-1] != self.edge_channels:
-            expected = f"shape [..., {adj.num_edges}, {self.edge_channels}], one row per edge"
-            hint = "graph.adj.sort_edges(features) brings them into the order of the edges"
-            got = f"shape {given}" if isinstance(edge_features, Tensor) else type(edge_features).__name__
-            raise ArgumentError("edge_features", expected, got, hint)
-        assert isinstance(edge_features, Tensor)  # noqa: S101 - it has a shape
         weight = self.edge_linear.weight.unflatten(0, (self.num_heads, -1))  # [H, F', D]
         vector = (weight * self.edge_score.unsqueeze(-1)).sum(1)  # [H, D]: W_e^T a_e, before any edge is read
         return F.linear(edge_features, vector.to(edge_features.dtype))
@@ -191,10 +188,3 @@ class GATConv(nn.Module):
         weight = F.dropout(torch.ones_like(query), self.dropout, self.training)
         score = torch.where(self_loop.unsqueeze(-1), score, float("-inf"))
         return AttendResult(weight.unsqueeze(-1) * value, score)
-
-
-def _by_edge(adj: Adjacency, function: Callable[[list[Tensor], Tensor], Tensor], x: Tensor) -> Tensor:
-    """[..., E, H]: the row of x [..., N, H] of each edge's end."""
-    batch = x.shape[:-2]
-    out = function(rows(adj), x.movedim(-2, 0).flatten(1))
-    return out.unflatten(1, (*batch, x.shape[-1])).movedim(0, -2)

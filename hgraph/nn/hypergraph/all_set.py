@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.log_weight import log_weight
-from hgraph.nn.hypergraph.mlp import reset, set_mlp
+from hgraph.nn.hypergraph.mlp import set_mlp
 from hgraph.nn.hypergraph.two_step import TwoStepLayer, weighted_e2v
 from hgraph.nn.inputs import check_inputs
+from hgraph.nn.reset import reset
 from hgraph.ops import Additive, attend, propagate
 from hgraph.structure import Adjacency, Hypergraph
 

@@ -11,9 +11,10 @@ from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.hypergraph.all_set import AllDeepSetsConv
 from hgraph.nn.hypergraph.hgnnp import HGNNPConv
-from hgraph.nn.hypergraph.mlp import reset, set_mlp
+from hgraph.nn.hypergraph.mlp import set_mlp
 from hgraph.nn.hypergraph.two_step import steps_of
 from hgraph.nn.inputs import check_inputs
+from hgraph.nn.reset import reset
 from hgraph.ops import aggregate, propagate
 from hgraph.structure import Hypergraph
 

@@ -7,7 +7,7 @@ from torch import nn
 from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 
-__all__ = ["reset", "set_mlp"]
+__all__ = ["set_mlp"]
 
 
 def set_mlp(
@@ -52,10 +52,3 @@ def set_mlp(
         layers += [nn.Dropout(dropout)] if dropout else []
     layers.append(nn.Linear(in_channels if num_layers == 1 else hidden_channels, out_channels))
     return nn.Sequential(*layers)
-
-
-def reset(module: nn.Module) -> None:
-    """Reset every layer inside."""
-    for layer in module.modules():
-        if layer is not module and isinstance(layer, (nn.Linear, nn.LayerNorm)):
-            layer.reset_parameters()
