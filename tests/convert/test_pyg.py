@@ -226,7 +226,7 @@ def test_refusals(pyg):
     hg = Hypergraph.from_lists([[0], []], num_nodes=2)
     with pytest.raises(ArgumentError, match="to_pyg_hetero"):
         convert.to_pyg_hypergraph(hg)
-    with pytest.raises(ArgumentError, match="absent"):
+    with pytest.raises(ArgumentError, match="missing"):
         convert.to_pyg(Converted(one, node_attrs={"a": [1, ABSENT]}))
     with pytest.raises(ArgumentError, match="absent"):
         convert.to_pyg_hetero(Converted(hg, node_attrs={"a": [1, ABSENT]}))
@@ -269,7 +269,7 @@ def test_without_pyg_the_error_names_the_extra(monkeypatch):
 def test_a_label_of_one_node_needs_an_owner(pyg, caplog):
     one = pyg.Data(x=torch.ones(1, 2), edge_index=torch.empty(2, 0, dtype=torch.long), y=torch.tensor([1]))
     assert convert.from_pyg(one).y.tolist() == [1]
-    assert "read as the node's; label_of= says whose it is" in caplog.text
+    assert "treated as the node's; set label_of= to choose" in caplog.text
     assert convert.from_pyg(one, label_of="node").y.tolist() == [1]
     of_graph = convert.from_pyg(one, label_of="graph")
     assert of_graph.y is None
