@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hgraph.checks import whole
+from hgraph.convert.ntriples import ntriples
 from hgraph.data import Data, Dataset, Split
 from hgraph.data.derived import FEATURES_FROM, STRUCTURE_FROM, features_from
 from hgraph.data.leaks import class_hyperedges, copies_of_label, repeated_rows
@@ -92,8 +95,12 @@ def from_tables(
     - ``hyperedges``, long: ``node``, ``hyperedge``, one row per incidence; optionally ``weight``, ``time``.
     - ``hyperedges``, wide: ``members``, one row per hyperedge; optionally ``hyperedge`` (its id), ``weight``,
       ``time``. Members are separated by ``separator``; an empty cell is an empty hyperedge.
-    - ``hyperedges``, a HIF file (``.json``): its node attributes become the columns of ``nodes``.
+    - ``hyperedges``, a HIF file or a file of XGI (``.json``): its node attributes become the columns of ``nodes``.
+    - ``hyperedges``, a table with the one column ``members`` and no header (``read_table(path, names=["members"])``):
+      each line lists a hyperedge.
     - ``edges``: ``source``, ``target``; optionally ``weight``, ``time``.
+    - ``edges``, a GraphML or GML file (``.graphml``, ``.gml``): its node attributes become the columns of ``nodes``.
+    - ``edges``, an N-Triples file (``.nt``), as triples.
     - ``edges``, triples: ``head``, ``relation``, ``tail``. The graph is directed, messages go from tail to head, and
       parallel edges are kept; ``meta["relation"]`` [E] indexes ``meta["relation_names"]``, in the order of the edges.
 
@@ -111,12 +118,13 @@ def from_tables(
             hyperedge, members, source, target, head, relation, tail, weight, time. Any other key is the new name of a
             column of ``nodes``: ``{"age": "Alter"}``.
         types: column -> ``"numeric"``, ``"boolean"``, ``"categorical"``, ``"text"``, ``"date"`` or ``"ignore"``, if
-            the inferred kind is wrong.
+            the inferred kind, or that of a typed header, is wrong.
         task: None chooses regression for labels with fractions, else classification. Class names are sorted.
         directed: whether messages follow an edge in one direction only; always True for triples.
         duplicates: what to do with repeated pairs: ``"error"``, ``"sum"`` of their weights (1 without weights), or
             use the ``"first"``.
-        separator: separates the members in a cell; None chooses the first of semicolon, bar and space that occurs.
+        separator: separates the members in a cell; None chooses the first of semicolon, bar, tab, comma and space
+            that occurs.
         knn: number of neighbors: instead of ``hyperedges`` or ``edges``, each node gets a hyperedge of itself and the
             nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split computes it again
             from the observed nodes.
@@ -170,7 +178,8 @@ def from_tables(
         raise ArgumentError("split", f"one of {list(_SPLITS)}", repr(split))
     if (split != "stratified") != (split_column is not None):
         raise ArgumentError("split_column", "a column, with the splits 'temporal' and 'given' only", repr(split_column))
-    if nodes is None and not hif.is_hif(hyperedges) and (label is not None or types or split_column is not None):
+    has_nodes = nodes is not None or hif.is_hif(hyperedges) or hif.is_graph_file(edges)
+    if not has_nodes and (label is not None or types or split_column is not None):
         raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
 
     options = Links(edges is None, directed, duplicates, separator, decimal, delimiter)
@@ -182,7 +191,8 @@ def from_tables(
     encoder, used = Encoder((), missing), {}
     if table is not None:
         excluded = {c for c in (key, label, split_column) if c is not None}
-        used = kinds.kinds_of(table, types, missing, leave_out=excluded)
+        stated = {column: kind for column, kind in table.types.items() if column not in excluded}
+        used = kinds.kinds_of(table, stated | dict(types or {}), missing, leave_out=excluded)
         rows = parts[0].numpy() if len(parts[0]) else None
         encoder = Encoder.fit(table, used, rows=rows, missing=missing, decimal=decimal)
     notes = [] if table is None else notes_of.read_as_missing(table, label, used, missing)
@@ -240,6 +250,14 @@ def _gathered(
         if nodes is not None or not options.hyper:
             raise ArgumentError("nodes", "None if hyperedges is a HIF file, which contains the nodes", "a table")
         return hif.read(links)
+    if hif.is_graph_file(links):
+        if nodes is not None or options.hyper:
+            got = "a table" if nodes is not None else "hyperedges in a file of a graph"
+            raise ArgumentError("nodes", "None, and edges, with a GraphML or GML file, which contains the nodes", got)
+        return hif.read_graph_file(links, options.directed, options.duplicates)
+    if isinstance(links, (str, os.PathLike)) and str(links).lower().endswith(".nt"):
+        heads, relations, tails = zip(*ntriples(Path(links).expanduser()), strict=True)
+        links = read_table({"head": heads, "relation": relations, "tail": tails}, name=str(links))
     table = key = None
     if links is None:  # the structure is made from the features
         table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
