@@ -19,6 +19,7 @@ from hgraph.checks import whole
 from hgraph.convert.ntriples import ntriples
 from hgraph.data import Data, Dataset, Split
 from hgraph.data.derived import FEATURES_FROM, STRUCTURE_FROM, features_from
+from hgraph.data.labels import labeled
 from hgraph.data.leaks import class_hyperedges, copies_of_label, repeated_rows
 from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds, quantities
 from hgraph.datasets.tables import notes as notes_of
@@ -64,7 +65,7 @@ def from_tables(
     hyperedges: Any = None,
     edges: Any = None,
     *,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     types: Mapping[str, str] | None = None,
     task: Literal["classification", "regression"] | None = None,
@@ -113,7 +114,9 @@ def from_tables(
         nodes: the table of nodes.
         hyperedges: the table of hyperedges or incidences; or
         edges: the table of edges.
-        label: the column of ``nodes`` to predict. Missing labels become -1 (NaN for regression).
+        label: the column of ``nodes`` to predict. Missing labels become -1 (NaN for regression). Several columns of
+            true/false, yes/no or 1/0 are a set of labels per node (multi-label), named by these columns: y is
+            boolean [N, C], or floats with NaN if cells are missing.
         columns: role -> column: ``{"id": "isbn", "node": "book", "hyperedge": "reader"}``; roles are id, node,
             hyperedge, members, source, target, head, relation, tail, weight, time. Any other key is the new name of a
             column of ``nodes``: ``{"age": "Alter"}``.
@@ -133,10 +136,10 @@ def from_tables(
             of ids, weights and splits, only the empty text is missing.
         decimal: the decimal sign of numbers; None is the point, and columns with 1,5 or 1,234 are refused.
         delimiter: the character between fields of CSV files; None finds it, see `read_table`.
-        split: ``"stratified"`` samples ``shares`` of each class with ``seed``; ``"temporal"`` uses the oldest rows by
-            ``split_column`` for training and the newest for testing; ``"given"`` reads train, val or test from
-            ``split_column``. Rows without a label are in no part. The column becomes a feature only if ``types``
-            contains it.
+        split: ``"stratified"`` samples ``shares`` of each class (with several labels: of all rows) with ``seed``;
+            ``"temporal"`` uses the oldest rows by ``split_column`` for training and the newest for testing; ``"given"``
+            reads train, val or test from ``split_column``. Rows without a label are in no part. The column becomes a
+            feature only if ``types`` contains it.
         split_column: a column of ``nodes``.
         shares: fractions of training, validation and test rows.
         seed: random seed of the stratified split.
@@ -167,6 +170,9 @@ def from_tables(
         raise ArgumentError("hyperedges", "either hyperedges, edges or knn", got or "none", hint)
     if knn is not None and nodes is None:
         raise ArgumentError("nodes", "a table of features, because knn compares rows", None)
+    wanted = (label,) if isinstance(label, str) else tuple(label or ())
+    if len(set(wanted)) < len(wanted):
+        raise ArgumentError("label", "each column once", repr(list(wanted)))
     nodes = None if nodes is None else read_table(nodes, name="nodes", delimiter=delimiter)
     user_roles = _checked_roles(columns, nodes)
     if nodes is not None:
@@ -179,30 +185,30 @@ def from_tables(
     if (split != "stratified") != (split_column is not None):
         raise ArgumentError("split_column", "a column, with the splits 'temporal' and 'given' only", repr(split_column))
     has_nodes = nodes is not None or hif.is_hif(hyperedges) or hif.is_graph_file(edges)
-    if not has_nodes and (label is not None or types or split_column is not None):
+    if not has_nodes and (wanted or types or split_column is not None):
         raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
 
     options = Links(edges is None, directed, duplicates, separator, decimal, delimiter)
     table, key, index, made = _gathered(nodes, hyperedges if options.hyper else edges, user_roles, options)
     if knn is not None:
         whole("knn", knn, 1, max(len(index) - 1, 1), f"there are {len(index)} nodes")
-    labels = _labels(table, label, task, missing, len(index))
+    labels = _labels(table, wanted, task, missing, len(index))
     parts = _parts(table, labels, split, split_column, shares, seed)
     encoder, used = Encoder((), missing), {}
     if table is not None:
-        excluded = {c for c in (key, label, split_column) if c is not None}
+        excluded = {c for c in (key, *wanted, split_column) if c is not None}
         stated = {column: kind for column, kind in table.types.items() if column not in excluded}
         used = kinds.kinds_of(table, stated | dict(types or {}), missing, leave_out=excluded)
         rows = parts[0].numpy() if len(parts[0]) else None
         encoder = Encoder.fit(table, used, rows=rows, missing=missing, decimal=decimal)
-    notes = [] if table is None else notes_of.read_as_missing(table, label, used, missing)
+    notes = [] if table is None else notes_of.read_as_missing(table, wanted, used, missing)
     notes += [] if table is None else notes_of.read_as_categories(table, used, types or {}, missing)
     for text in notes:
         _LOG.warning("%s: %s", name, text)
     x, feature_names = _features(encoder, table, made.structure, list(index))
     if knn is not None:
         made = _neighbors(x, encoder, knn, metric)
-    leaks = _leaks(table, label, encoder, x, labels, made.structure, parts, missing)
+    leaks = _leaks(table, wanted, encoder, x, labels, made.structure, parts, missing)
     for text in leaks:
         _LOG.warning("%s: %s", name, text)
     names: dict[str, Any] = {
@@ -280,12 +286,16 @@ def _gathered(
 # ---------------------------------------------------------------------- labels, parts, features
 
 
-def _labels(table: Table | None, label: str | None, task: str | None, missing: Collection[str], n: int) -> Labels:
+def _labels(table: Table | None, wanted: Sequence[str], task: str | None, missing: Collection[str], n: int) -> Labels:
     """The labels; -1 for every node if no column is the label."""
-    if table is None or label is None:
+    if table is None or not wanted:
         return Labels(torch.full((n,), -1), "none: no column is the label", {"kind": "none"})
-    if label not in table.columns:
-        raise ArgumentError("label", f"a column of {table.source}: {list(table.columns)}", repr(label))
+    for name in wanted:
+        if name not in table.columns:
+            raise ArgumentError("label", f"a column of {table.source}: {list(table.columns)}", repr(name))
+    if len(wanted) > 1:
+        return _several(table, wanted, task, missing)
+    (label,) = wanted
     values: set[str] = set()
     for cells in table[label]:
         values |= set(cells)
@@ -312,19 +322,32 @@ def _labels(table: Table | None, label: str | None, task: str | None, missing: C
     return Labels(y, "node classification", {"kind": "class", "num_classes": len(names)}, names)
 
 
+def _several(table: Table, wanted: Sequence[str], task: str | None, missing: Collection[str]) -> Labels:
+    """Several labels per node, one column each."""
+    if task is not None:
+        hint = "Several columns are one label each, of true/false, yes/no or 1/0"
+        raise ArgumentError("task", "None with several columns of labels", repr(task), hint)
+    hint = "Each of several label columns says whether a node has that label; leave the cell empty if it is missing"
+    cells = np.stack([kinds.read(table, name, "boolean", missing, hint) for name in wanted], 1)
+    y = torch.from_numpy(cells).float()
+    spec = {"kind": "multilabel", "num_classes": len(wanted)}
+    return Labels(y if bool(y.isnan().any()) else y.bool(), "node classification", spec, tuple(wanted))
+
+
 def _parts(
     table: Table | None, labels: Labels, split: str, column: str | None, shares: Sequence[float], seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     if table is None or column is None:
-        return division.stratified(labels.y, shares, seed)
+        y = labels.y if labels.y.dim() == 1 else torch.where(labeled(labels.y), 0.0, torch.nan)  # one group of rows
+        return division.stratified(y, shares, seed)
     if column not in table.columns:
         raise ArgumentError("split_column", f"a column of {table.source}: {list(table.columns)}", repr(column))
-    labeled = ~labels.y.isnan() if labels.y.is_floating_point() else labels.y >= 0
+    known = labeled(labels.y)
     if labels.class_names is None and not labels.y.is_floating_point():
-        labeled = torch.ones_like(labeled)  # without labels, the parts are for other tasks
+        known = torch.ones_like(known)  # without labels, the parts are for other tasks
     if split == "temporal":
-        return division.by_time(table, column, labeled, shares)
-    return division.given(table, column, labeled)
+        return division.by_time(table, column, known, shares)
+    return division.given(table, column, known)
 
 
 def _features(
@@ -352,7 +375,7 @@ def _neighbors(x: Tensor, encoder: Encoder, k: int, metric: str) -> incidence.Ma
 
 def _leaks(
     table: Table | None,
-    label: str | None,
+    wanted: Sequence[str],
     encoder: Encoder,
     x: Tensor,
     labels: Labels,
@@ -361,10 +384,13 @@ def _leaks(
     missing: Collection[str],
 ) -> list[str]:
     """Sentences on features and hyperedges that reveal the label."""
-    if table is None or label is None:
+    if table is None or not wanted:
         return []
-    columns = {c.name: chain.from_iterable(table[c.name]) for c in encoder.codings}
-    cells = chain.from_iterable(table[label])
-    found = copies_of_label(columns, cells, missing={"", *missing}, canonical=canonical)
+    found: list[str] = []
+    for label in wanted:
+        columns = {c.name: chain.from_iterable(table[c.name]) for c in encoder.codings}
+        cells = chain.from_iterable(table[label])
+        copies = copies_of_label(columns, cells, missing={"", *missing}, canonical=canonical)
+        found += [text.replace("the label", f"the label {label!r}") for text in copies] if len(wanted) > 1 else copies
     found += repeated_rows(x, *parts) if encoder.feature_names else []
     return found + class_hyperedges(structure, labels.y)

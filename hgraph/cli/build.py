@@ -76,7 +76,12 @@ def build(
         whole(help="Number of neighbors: connect each node with those of the nearest features, by a hyperedge."),
     ] = None,
     metric: Annotated[Metric | None, typer.Option(help="Distance of --knn; default euclidean.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the nodes file to predict.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of the nodes file to predict; repeat it for several labels per node, columns of 1/0 or yes/no."
+        ),
+    ] = None,
     column: ColumnOption = None,
     kind: Annotated[
         list[str] | None,
@@ -190,6 +195,8 @@ def _missing_options(names: list[str]) -> ArgumentError:
 
 
 def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
+    from hgraph.data.labels import labeled
+
     data: Data = dataset[0]
     encoder = data.meta.get("encoder")
     summary: dict[str, Any] = {
@@ -200,9 +207,12 @@ def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
         "columns": {} if encoder is None else {c.name: c.kind for c in encoder.codings},
     }
     if data.meta.get("class_names"):
-        counts = data.y[data.y >= 0].bincount(minlength=data.num_classes).tolist()
-        summary["classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
-        if missing := int((data.y < 0).sum()):
+        if data.y.dim() > 1:
+            counts = (data.y == 1).sum(0).tolist()
+        else:
+            counts = data.y[data.y >= 0].bincount(minlength=data.num_classes).tolist()
+        summary["labels" if data.y.dim() > 1 else "classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
+        if missing := int((~labeled(data.y)).sum()):
             summary["no label"] = missing
     if "default" in data.splits:
         parts = data.split()
