@@ -15,6 +15,7 @@ from hgraph.data import Dataset, Interactions
 from hgraph.data.leaks import revealed_pairs
 from hgraph.data.split import in_time
 from hgraph.datasets.pairs import Reading, columns_of, last_of_users, latest, pairs_of
+from hgraph.datasets.tables.text_rows import is_typed
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 from hgraph.files import valid_path
 from hgraph.structure import Adjacency, KnowledgeGraph
@@ -25,6 +26,8 @@ _LOG = logging.getLogger("hgraph")
 
 PAIRS, TRIPLES = "interactions.csv", "triples.csv"
 _ROLES = ("user", "item", "rating", "timestamp", "head", "relation", "tail")
+_RECBOLE = {"user": "user_id", "item": "item_id"}  # role -> column in the atomic files
+_RECBOLE_TRIPLES = {"head": "head_id", "relation": "relation_id", "tail": "tail_id"}
 _SPLITS = {
     "random": "The pairs are split at random.",
     "time": "The most recent pairs are held out.",
@@ -33,8 +36,9 @@ _SPLITS = {
 
 
 def is_own(place: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds ``interactions.csv``."""
-    return (valid_path(place, "name").expanduser() / PAIRS).is_file()
+    """Whether a folder holds ``interactions.csv``, or one ``.inter`` file of RecBole."""
+    folder = valid_path(place, "name").expanduser()
+    return (folder / PAIRS).is_file() or len(list(folder.glob("*.inter"))) == 1
 
 
 def from_interactions(
@@ -55,8 +59,11 @@ def from_interactions(
     Args:
         interactions: a CSV file with a header and the columns ``user`` and ``item`` (names). Repeated pairs are
             merged. A warning is logged for an unused column ``rating`` (stars, score) or ``timestamp`` (time, date).
-            A folder stands for its ``interactions.csv`` and, if it exists, ``triples.csv``.
-        triples: a CSV file with the columns ``head``, ``relation`` and ``tail``; items are matched by name.
+            A folder stands for its ``interactions.csv`` and, if it exists, ``triples.csv``. RecBole's atomic files
+            are read too: ``name.inter`` (``user_id:token``, ``item_id:token``, ...), or the folder that holds it, with
+            ``name.kg`` and ``name.link``.
+        triples: a CSV file with the columns ``head``, ``relation`` and ``tail``; items are matched by name. In a
+            ``.kg`` file, an entity that the ``.link`` file beside it links to an item is that item.
         min_rating: pairs with a lower rating are in no part, and are not recommended (``excluded``); for repeated
             pairs, the last rating counts.
         split: ``"random"``; ``"time"`` holds out the most recent pairs; ``"last"`` ignores ``val`` and ``test`` and
@@ -86,8 +93,8 @@ def from_interactions(
     """
     path = valid_path(interactions, "interactions").expanduser()
     if path.is_dir():
-        triples = path / TRIPLES if triples is None and (path / TRIPLES).is_file() else triples
-        path = path / PAIRS
+        path, beside = _files_of(path)
+        triples = beside if triples is None else triples
     if split not in ("random", "time", "last"):
         raise ArgumentError("split", "'random', 'time' or 'last'", repr(split))
     for role in columns or {}:
@@ -95,7 +102,8 @@ def from_interactions(
             raise ArgumentError("columns", f"roles among {', '.join(_ROLES)}", repr(role), did_you_mean(role, _ROLES))
     if decimal not in (None, ".", ","):
         raise ArgumentError("decimal", "'.', ',' or None", repr(decimal))
-    reading = Reading(dict(columns or {}), delimiter, decimal)
+    given = {role: column for role, column in _RECBOLE.items() if is_typed(path)} | dict(columns or {})
+    reading = Reading(given, delimiter, decimal)
     pairs, notes = pairs_of(path, min_rating=min_rating, timed=split != "random", reading=reading)
     user_ids = {name: i for i, name in enumerate(dict.fromkeys(pairs.users))}
     entities = {name: i for i, name in enumerate(dict.fromkeys(pairs.items))}
@@ -139,7 +147,7 @@ def from_interactions(
     taken = data.train.indptr.diff()
     if not ((taken > 0) & (taken < num_items)).any():
         raise DataError(f"{path}: every user has either all items or none, so there is nothing to learn")
-    name = path.parent.resolve().name if path.name == PAIRS else path.stem
+    name = path.parent.resolve().name if path.name == PAIRS else path.stem  # x.inter is the data set x
     return Dataset(
         name,
         [data],
@@ -157,7 +165,7 @@ def _graph(
 ) -> tuple[list[tuple[int, int, int]], KnowledgeGraph]:
     """The triples of a file as ids, and their graph; entities that are not items get the next ids."""
     kinds: dict[str, int] = {}
-    heads, relations, tails = _columns_of_triples(triples, reading)
+    heads, relations, tails = _columns_of_triples(triples, reading, entities)
     triple_ids = [
         (entities.setdefault(h, len(entities)), kinds.setdefault(r, len(kinds)), entities.setdefault(t, len(entities)))
         for h, r, t in zip(heads, relations, tails, strict=True)
@@ -175,8 +183,33 @@ def _graph(
     return triple_ids, kg
 
 
-def _columns_of_triples(triples: str | os.PathLike[str] | None, reading: Reading) -> list[list[str]]:
-    return [[], [], []] if triples is None else columns_of(triples, ("head", "relation", "tail"), reading)
+def _files_of(folder: Path) -> tuple[Path, Path | None]:
+    """The file of interactions in a folder, and that of triples or None."""
+    pairs, triples = folder / PAIRS, folder / TRIPLES
+    if not pairs.is_file() and (found := sorted(folder.glob("*.inter"))):
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found)
+            raise ArgumentError("interactions", "a folder with one .inter file", names, "Pass one of them")
+        pairs, triples = found[0], found[0].with_suffix(".kg")
+    return pairs, triples if triples.is_file() else None
+
+
+def _columns_of_triples(
+    triples: str | os.PathLike[str] | None, reading: Reading, items: Mapping[str, int]
+) -> list[list[str]]:
+    """Heads, relations and tails; entities that are linked to an item have its name."""
+    if triples is None:
+        return [[], [], []]
+    path = Path(triples).expanduser()
+    if is_typed(path):
+        reading = dataclasses.replace(reading, columns=_RECBOLE_TRIPLES | dict(reading.columns))
+    heads, relations, tails = columns_of(path, ("head", "relation", "tail"), reading)
+    link = path.with_suffix(".link")
+    if is_typed(path) and link.is_file():
+        linked = {e: i for i, e in zip(*columns_of(link, ("item_id", "entity_id"), Reading()), strict=True)}
+        linked = {entity: item for entity, item in linked.items() if item in items}
+        heads, tails = ([linked.get(e, e) for e in column] for column in (heads, tails))
+    return [heads, relations, tails]
 
 
 def coverage_of(data: Interactions) -> list[str]:

@@ -230,7 +230,7 @@ def _find(name: str) -> tuple[Card, Loader]:
         hint = "Build a data set from tables with `hgraph datasets build`"
         raise ArgumentError("name", "the name or folder of a data set", f"the file {name!r}", hint)
     if os.path.isdir(name):
-        hint = "The folder has neither card.json (a built data set) nor interactions.csv"
+        hint = "The folder has neither card.json (a built data set) nor interactions.csv nor one .inter file"
         raise ArgumentError("name", "the name or folder of a data set", f"the folder {name!r}", hint)
     hint = did_you_mean(name, names(), "List the names with hgraph.datasets.names()")
     raise ArgumentError("name", "the name of a data set", repr(name), hint)

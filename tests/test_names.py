@@ -34,7 +34,7 @@ EXCEPTIONS = (
     ("k", _QKV, "attend attend_groups attention_weights edge_score combiner_attention edge_influence"),
     ("k", _QKV, "landmark_attention attend_oracle"),
     ("k", _RANK, "ndcg_at recall_at recommend fit_recommender"),
-    ("k", "nearest neighbors", "knn_hypergraph"),
+    ("k", "nearest neighbors", "knn_graph knn_hypergraph"),
     ("l2", _L2, "CFKG.triple_loss CKE.triple_loss KGAT.triple_loss transr_loss KGCN.pair_loss RippleNet.pair_loss"),
     ("l2", _L2, "fit_recommender fit_triples"),
     ("width", _PICTURE, "grid_graph patch_hypergraph AxialTransformer area_adjacency"),

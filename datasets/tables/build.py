@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,8 +16,10 @@ import torch
 from torch import Tensor
 
 from hgraph.checks import whole
+from hgraph.convert.ntriples import ntriples
 from hgraph.data import Data, Dataset, Split
 from hgraph.data.derived import FEATURES_FROM, STRUCTURE_FROM, features_from
+from hgraph.data.labels import labeled
 from hgraph.data.leaks import class_hyperedges, copies_of_label, repeated_rows
 from hgraph.datasets.tables import division, hif, ids, incidence, inputs, kinds, quantities
 from hgraph.datasets.tables import notes as notes_of
@@ -61,7 +65,7 @@ def from_tables(
     hyperedges: Any = None,
     edges: Any = None,
     *,
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
     types: Mapping[str, str] | None = None,
     task: Literal["classification", "regression"] | None = None,
@@ -92,8 +96,12 @@ def from_tables(
     - ``hyperedges``, long: ``node``, ``hyperedge``, one row per incidence; optionally ``weight``, ``time``.
     - ``hyperedges``, wide: ``members``, one row per hyperedge; optionally ``hyperedge`` (its id), ``weight``,
       ``time``. Members are separated by ``separator``; an empty cell is an empty hyperedge.
-    - ``hyperedges``, a HIF file (``.json``): its node attributes become the columns of ``nodes``.
+    - ``hyperedges``, a HIF file or a file of XGI (``.json``): its node attributes become the columns of ``nodes``.
+    - ``hyperedges``, a table with the one column ``members`` and no header (``read_table(path, names=["members"])``):
+      each line lists a hyperedge.
     - ``edges``: ``source``, ``target``; optionally ``weight``, ``time``.
+    - ``edges``, a GraphML or GML file (``.graphml``, ``.gml``): its node attributes become the columns of ``nodes``.
+    - ``edges``, an N-Triples file (``.nt``), as triples.
     - ``edges``, triples: ``head``, ``relation``, ``tail``. The graph is directed, messages go from tail to head, and
       parallel edges are kept; ``meta["relation"]`` [E] indexes ``meta["relation_names"]``, in the order of the edges.
 
@@ -106,17 +114,20 @@ def from_tables(
         nodes: the table of nodes.
         hyperedges: the table of hyperedges or incidences; or
         edges: the table of edges.
-        label: the column of ``nodes`` to predict. Missing labels become -1 (NaN for regression).
+        label: the column of ``nodes`` to predict. Missing labels become -1 (NaN for regression). Several columns of
+            true/false, yes/no or 1/0 are a set of labels per node (multi-label), named by these columns: y is
+            boolean [N, C], or floats with NaN if cells are missing.
         columns: role -> column: ``{"id": "isbn", "node": "book", "hyperedge": "reader"}``; roles are id, node,
             hyperedge, members, source, target, head, relation, tail, weight, time. Any other key is the new name of a
             column of ``nodes``: ``{"age": "Alter"}``.
         types: column -> ``"numeric"``, ``"boolean"``, ``"categorical"``, ``"text"``, ``"date"`` or ``"ignore"``, if
-            the inferred kind is wrong.
+            the inferred kind, or that of a typed header, is wrong.
         task: None chooses regression for labels with fractions, else classification. Class names are sorted.
         directed: whether messages follow an edge in one direction only; always True for triples.
         duplicates: what to do with repeated pairs: ``"error"``, ``"sum"`` of their weights (1 without weights), or
             use the ``"first"``.
-        separator: separates the members in a cell; None chooses the first of semicolon, bar and space that occurs.
+        separator: separates the members in a cell; None chooses the first of semicolon, bar, tab, comma and space
+            that occurs.
         knn: number of neighbors: instead of ``hyperedges`` or ``edges``, each node gets a hyperedge of itself and the
             nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split computes it again
             from the observed nodes.
@@ -125,10 +136,10 @@ def from_tables(
             of ids, weights and splits, only the empty text is missing.
         decimal: the decimal sign of numbers; None is the point, and columns with 1,5 or 1,234 are refused.
         delimiter: the character between fields of CSV files; None finds it, see `read_table`.
-        split: ``"stratified"`` samples ``shares`` of each class with ``seed``; ``"temporal"`` uses the oldest rows by
-            ``split_column`` for training and the newest for testing; ``"given"`` reads train, val or test from
-            ``split_column``. Rows without a label are in no part. The column becomes a feature only if ``types``
-            contains it.
+        split: ``"stratified"`` samples ``shares`` of each class (with several labels: of all rows) with ``seed``;
+            ``"temporal"`` uses the oldest rows by ``split_column`` for training and the newest for testing; ``"given"``
+            reads train, val or test from ``split_column``. Rows without a label are in no part. The column becomes a
+            feature only if ``types`` contains it.
         split_column: a column of ``nodes``.
         shares: fractions of training, validation and test rows.
         seed: random seed of the stratified split.
@@ -159,6 +170,9 @@ def from_tables(
         raise ArgumentError("hyperedges", "either hyperedges, edges or knn", got or "none", hint)
     if knn is not None and nodes is None:
         raise ArgumentError("nodes", "a table of features, because knn compares rows", None)
+    wanted = (label,) if isinstance(label, str) else tuple(label or ())
+    if len(set(wanted)) < len(wanted):
+        raise ArgumentError("label", "each column once", repr(list(wanted)))
     nodes = None if nodes is None else read_table(nodes, name="nodes", delimiter=delimiter)
     user_roles = _checked_roles(columns, nodes)
     if nodes is not None:
@@ -170,29 +184,31 @@ def from_tables(
         raise ArgumentError("split", f"one of {list(_SPLITS)}", repr(split))
     if (split != "stratified") != (split_column is not None):
         raise ArgumentError("split_column", "a column, with the splits 'temporal' and 'given' only", repr(split_column))
-    if nodes is None and not hif.is_hif(hyperedges) and (label is not None or types or split_column is not None):
+    has_nodes = nodes is not None or hif.is_hif(hyperedges) or hif.is_graph_file(edges)
+    if not has_nodes and (wanted or types or split_column is not None):
         raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
 
     options = Links(edges is None, directed, duplicates, separator, decimal, delimiter)
     table, key, index, made = _gathered(nodes, hyperedges if options.hyper else edges, user_roles, options)
     if knn is not None:
         whole("knn", knn, 1, max(len(index) - 1, 1), f"there are {len(index)} nodes")
-    labels = _labels(table, label, task, missing, len(index))
+    labels = _labels(table, wanted, task, missing, len(index))
     parts = _parts(table, labels, split, split_column, shares, seed)
     encoder, used = Encoder((), missing), {}
     if table is not None:
-        excluded = {c for c in (key, label, split_column) if c is not None}
-        used = kinds.kinds_of(table, types, missing, leave_out=excluded)
+        excluded = {c for c in (key, *wanted, split_column) if c is not None}
+        stated = {column: kind for column, kind in table.types.items() if column not in excluded}
+        used = kinds.kinds_of(table, stated | dict(types or {}), missing, leave_out=excluded)
         rows = parts[0].numpy() if len(parts[0]) else None
         encoder = Encoder.fit(table, used, rows=rows, missing=missing, decimal=decimal)
-    notes = [] if table is None else notes_of.read_as_missing(table, label, used, missing)
+    notes = [] if table is None else notes_of.read_as_missing(table, wanted, used, missing)
     notes += [] if table is None else notes_of.read_as_categories(table, used, types or {}, missing)
     for text in notes:
         _LOG.warning("%s: %s", name, text)
     x, feature_names = _features(encoder, table, made.structure, list(index))
     if knn is not None:
         made = _neighbors(x, encoder, knn, metric)
-    leaks = _leaks(table, label, encoder, x, labels, made.structure, parts, missing)
+    leaks = _leaks(table, wanted, encoder, x, labels, made.structure, parts, missing)
     for text in leaks:
         _LOG.warning("%s: %s", name, text)
     names: dict[str, Any] = {
@@ -240,6 +256,14 @@ def _gathered(
         if nodes is not None or not options.hyper:
             raise ArgumentError("nodes", "None if hyperedges is a HIF file, which contains the nodes", "a table")
         return hif.read(links)
+    if hif.is_graph_file(links):
+        if nodes is not None or options.hyper:
+            got = "a table" if nodes is not None else "hyperedges in a file of a graph"
+            raise ArgumentError("nodes", "None, and edges, with a GraphML or GML file, which contains the nodes", got)
+        return hif.read_graph_file(links, options.directed, options.duplicates)
+    if isinstance(links, (str, os.PathLike)) and str(links).lower().endswith(".nt"):
+        heads, relations, tails = zip(*ntriples(Path(links).expanduser()), strict=True)
+        links = read_table({"head": heads, "relation": relations, "tail": tails}, name=str(links))
     table = key = None
     if links is None:  # the structure is made from the features
         table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
@@ -262,12 +286,16 @@ def _gathered(
 # ---------------------------------------------------------------------- labels, parts, features
 
 
-def _labels(table: Table | None, label: str | None, task: str | None, missing: Collection[str], n: int) -> Labels:
+def _labels(table: Table | None, wanted: Sequence[str], task: str | None, missing: Collection[str], n: int) -> Labels:
     """The labels; -1 for every node if no column is the label."""
-    if table is None or label is None:
+    if table is None or not wanted:
         return Labels(torch.full((n,), -1), "none: no column is the label", {"kind": "none"})
-    if label not in table.columns:
-        raise ArgumentError("label", f"a column of {table.source}: {list(table.columns)}", repr(label))
+    for name in wanted:
+        if name not in table.columns:
+            raise ArgumentError("label", f"a column of {table.source}: {list(table.columns)}", repr(name))
+    if len(wanted) > 1:
+        return _several(table, wanted, task, missing)
+    (label,) = wanted
     values: set[str] = set()
     for cells in table[label]:
         values |= set(cells)
@@ -294,19 +322,32 @@ def _labels(table: Table | None, label: str | None, task: str | None, missing: C
     return Labels(y, "node classification", {"kind": "class", "num_classes": len(names)}, names)
 
 
+def _several(table: Table, wanted: Sequence[str], task: str | None, missing: Collection[str]) -> Labels:
+    """Several labels per node, one column each."""
+    if task is not None:
+        hint = "Several columns are one label each, of true/false, yes/no or 1/0"
+        raise ArgumentError("task", "None with several columns of labels", repr(task), hint)
+    hint = "Each of several label columns says whether a node has that label; leave the cell empty if it is missing"
+    cells = np.stack([kinds.read(table, name, "boolean", missing, hint) for name in wanted], 1)
+    y = torch.from_numpy(cells).float()
+    spec = {"kind": "multilabel", "num_classes": len(wanted)}
+    return Labels(y if bool(y.isnan().any()) else y.bool(), "node classification", spec, tuple(wanted))
+
+
 def _parts(
     table: Table | None, labels: Labels, split: str, column: str | None, shares: Sequence[float], seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     if table is None or column is None:
-        return division.stratified(labels.y, shares, seed)
+        y = labels.y if labels.y.dim() == 1 else torch.where(labeled(labels.y), 0.0, torch.nan)  # one group of rows
+        return division.stratified(y, shares, seed)
     if column not in table.columns:
         raise ArgumentError("split_column", f"a column of {table.source}: {list(table.columns)}", repr(column))
-    labeled = ~labels.y.isnan() if labels.y.is_floating_point() else labels.y >= 0
+    known = labeled(labels.y)
     if labels.class_names is None and not labels.y.is_floating_point():
-        labeled = torch.ones_like(labeled)  # without labels, the parts are for other tasks
+        known = torch.ones_like(known)  # without labels, the parts are for other tasks
     if split == "temporal":
-        return division.by_time(table, column, labeled, shares)
-    return division.given(table, column, labeled)
+        return division.by_time(table, column, known, shares)
+    return division.given(table, column, known)
 
 
 def _features(
@@ -334,7 +375,7 @@ def _neighbors(x: Tensor, encoder: Encoder, k: int, metric: str) -> incidence.Ma
 
 def _leaks(
     table: Table | None,
-    label: str | None,
+    wanted: Sequence[str],
     encoder: Encoder,
     x: Tensor,
     labels: Labels,
@@ -343,10 +384,13 @@ def _leaks(
     missing: Collection[str],
 ) -> list[str]:
     """Sentences on features and hyperedges that reveal the label."""
-    if table is None or label is None:
+    if table is None or not wanted:
         return []
-    columns = {c.name: chain.from_iterable(table[c.name]) for c in encoder.codings}
-    cells = chain.from_iterable(table[label])
-    found = copies_of_label(columns, cells, missing={"", *missing}, canonical=canonical)
+    found: list[str] = []
+    for label in wanted:
+        columns = {c.name: chain.from_iterable(table[c.name]) for c in encoder.codings}
+        cells = chain.from_iterable(table[label])
+        copies = copies_of_label(columns, cells, missing={"", *missing}, canonical=canonical)
+        found += [text.replace("the label", f"the label {label!r}") for text in copies] if len(wanted) > 1 else copies
     found += repeated_rows(x, *parts) if encoder.feature_names else []
     return found + class_hyperedges(structure, labels.y)

@@ -159,7 +159,7 @@ def _members(table: Table, column: str, separator: str | None) -> Iterator[list[
         separator = MEMBER
     elif separator is None:
         chunks = table[column].chunks
-        separator = next((s for s in ";| " if any(s in chunk for chunk in chunks)), ";")
+        separator = next((s for s in ";|\t, " if any(s in chunk for chunk in chunks)), ";")
     for cells in table[column]:
         yield [[m for m in map(str.strip, cell.split(separator)) if m] for cell in cells]
 

@@ -191,6 +191,10 @@ class Inputs:
     def _labels(self, data: Data, name: str) -> Tensor:
         names = data.meta.get("class_names")
         theirs = None if names is None else tuple(map(str, names))
+        if theirs != self.class_names and data.y.dim() == 2 and theirs is not None and self.class_names is not None:
+            if set(theirs) != set(self.class_names):
+                raise DataError(f"{name}: expected the labels {list(self.class_names)}, got {list(theirs)}")
+            return data.y[:, [theirs.index(c) for c in self.class_names]]
         if theirs == self.class_names or data.y.dim() != 1 or data.y.is_floating_point():
             return data.y
         if theirs is None or self.class_names is None:

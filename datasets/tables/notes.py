@@ -32,11 +32,13 @@ def check_classes(table: Table, label: str, names: Sequence[str], rows: int, num
     raise wrong(f"{table.source}: column {label!r}", "a label with several rows per class", got, hint)
 
 
-def read_as_missing(table: Table, label: str | None, used: Mapping[str, str], missing: Collection[str]) -> list[str]:
+def read_as_missing(
+    table: Table, labels: Sequence[str], used: Mapping[str, str], missing: Collection[str]
+) -> list[str]:
     """Notes on texts that are read as missing, but could be a class or a category."""
     found = []
     texts = frozenset(missing) - {""}
-    for name in [n for n in (label,) if n is not None] + [n for n, kind in used.items() if kind == "categorical"]:
+    for name in [*labels] + [n for n, kind in used.items() if kind == "categorical"]:
         counts: dict[str, int] = {}
         for cells in table[name]:
             if not texts.isdisjoint(cells):
@@ -45,7 +47,7 @@ def read_as_missing(table: Table, label: str | None, used: Mapping[str, str], mi
                         counts[cell] = counts.get(cell, 0) + 1
         if counts:
             listed = ", ".join(f"{count:,} {text!r}" for text, count in counts.items())
-            what = "class" if name == label else "category"
+            what = "class" if name in labels else "category"
             found.append(f"Column {name!r}: {listed} read as missing, not as a {what}. Pass --missing '' to keep them.")
     return found
 

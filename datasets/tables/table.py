@@ -78,6 +78,7 @@ class Table:
         place: function of a row (from 0) to its position, such as ``"nodes.csv:2"``.
         parsed: cached numbers by (column, kind).
         decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
+        types: column -> the kind that the file itself states.
     """
 
     source: str
@@ -86,6 +87,7 @@ class Table:
     place: Callable[[int], str]
     parsed: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, repr=False)
     decimal: str | None = None
+    types: dict[str, str] = field(default_factory=dict)
 
     def where(self, row: int, column: str) -> str:
         """The position of a cell, for errors: ``nodes.csv:2: column 'age'``."""
@@ -113,7 +115,8 @@ class Table:
         by_old = {old: new for new, old in names.items()}
         found = {by_old.get(name, name): column for name, column in self.columns.items()}
         columns = {name: dataclasses.replace(column, name=name) for name, column in found.items()}
-        return dataclasses.replace(self, columns=columns, parsed={})
+        types = {by_old.get(name, name): kind for name, kind in self.types.items()}
+        return dataclasses.replace(self, columns=columns, parsed={}, types=types)
 
 
 def wrong(where: str, expected: str, got: object, hint: str = "") -> DataError:
@@ -128,13 +131,15 @@ def read_table(
 
     A CSV file is UTF-8; its first line after comments (``#``, ``%``) is the header, and every later line is a row with
     the same number of fields. Empty lines and spaces around fields are dropped, quotes follow RFC 4180, and a field
-    has at most 131,072 characters.
+    has at most 131,072 characters. RecBole's atomic files (``.inter``, ``.user``, ``.item``, ``.kg``) have typed
+    headers, ``age:token``, and tabs.
 
     Args:
-        source: path to a ``.csv``, ``.tsv``, ``.txt`` or ``.parquet`` file; a mapping of column names to sequences;
-            a pandas DataFrame; a pyarrow Table; or a `Table`, which is returned as it is.
+        source: path to a ``.csv``, ``.tsv``, ``.txt``, ``.parquet`` or atomic file; a mapping of column names to
+            sequences; a pandas DataFrame; a pyarrow Table; or a `Table`, which is returned as it is.
         name: the name used in errors for a table without a file.
-        names: the columns of a CSV file without a header line.
+        names: the columns of a CSV file without a header line. One name, without ``delimiter``, takes each line as a
+            cell.
         delimiter: the character between fields; None chooses a tab for ``.tsv``, else the most frequent of comma,
             semicolon, tab and bar in the first line.
 
@@ -154,6 +159,8 @@ def read_table(
         path = Path(source).expanduser()
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
+        if names is not None and len(names) == 1 and delimiter is None:
+            return _read_lines(path, names[0])
         return _read_csv(path, names, delimiter)
     if isinstance(source, Mapping):
         columns = {str(key): _values(values, f"{name}[{key!r}]") for key, values in source.items()}
@@ -199,7 +206,29 @@ def _read_csv(path: Path, names: Sequence[str] | None, delimiter: str | None) ->
     def place(row: int) -> str:
         return f"{path}:{text_rows.line_of(path, delimiter, row, header=names is None)}"
 
-    return Table(str(path), {c.name: c for c in columns}, count, place)
+    types = {} if names is not None else text_rows.types_of(path)
+    return Table(str(path), {c.name: c for c in columns}, count, place, types=types)
+
+
+def _read_lines(path: Path, name: str) -> Table:
+    """A file without a header whose lines are the cells of one column; comments and empty lines are skipped."""
+    column = Column(name)
+    lines: list[int] = []
+    with text_rows.opened(path, ",", titled=False) as reader:
+        reader.file.seek(0)
+        cells = []
+        for number, line in enumerate(reader.file, 1):
+            cell = line.strip("\r\n ")
+            if cell and not cell.startswith(("#", "%")):
+                lines.append(number)
+                cells.append(cell)
+                if _END in cell:
+                    raise wrong(
+                        f"{path}:{number}: column {name!r}", "text", "a zero byte", "Check that this is a text file"
+                    )
+        if cells:
+            column.add(cells)
+    return Table(str(path), {name: column}, len(cells), lambda row: f"{path}:{lines[row]}")
 
 
 def _checked_header(header: list[str], where: str) -> list[str]:

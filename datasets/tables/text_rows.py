@@ -15,7 +15,11 @@ from hgraph.files import valid_path
 
 _ROWS, _CHARACTERS = 16_384, 1 << 20  # size of a chunk: the cells of a column that exist as Python strings at once
 
-__all__ = ["Reader", "chunks", "header", "line_of", "opened"]
+_ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
+_TYPES = ("token", "token_seq", "float", "float_seq")
+_KINDS = {"token": "categorical", "token_seq": "text", "float": "numeric"}
+
+__all__ = ["Reader", "chunks", "header", "is_typed", "line_of", "opened", "types_of"]
 
 
 @dataclass
@@ -95,7 +99,32 @@ def header(reader: Reader) -> list[str]:
     if not row:
         got = "an empty file" if row is None else "an empty line"
         raise DataError(f"{reader.path}:{reader.lines + 1}: expected the column names, got {got}")
+    if is_typed(reader.path):
+        return [_untyped(reader, field)[0] for field in row]
     return [row[0].lstrip("#%").strip() or row[0], *row[1:]]
+
+
+def is_typed(path: Path) -> bool:
+    """Whether this is an atomic file of RecBole, whose columns are separated by tabs and called ``name:type``."""
+    return path.suffix.lower() in _ATOMIC
+
+
+def types_of(path: Path) -> dict[str, str]:
+    """The kinds of the columns that the header of an atomic file names; empty for other files."""
+    if not is_typed(path):
+        return {}
+    with opened(path, None) as reader:
+        found = [_untyped(reader, field) for field in next(reader.rows, [])]
+    return {name: _KINDS[kind] for name, kind in found if kind in _KINDS}
+
+
+def _untyped(reader: Reader, field: str) -> tuple[str, str]:
+    name, colon, kind = field.strip().rpartition(":")
+    if not (name and colon and kind in _TYPES):
+        hint = "This file name is RecBole's; for a table with plain names, rename the file to .tsv"
+        expected = f"columns called name:type, with a type among {', '.join(_TYPES)}"
+        raise DataError(f"{reader.path}:{reader.lines + 1}: expected {expected}, got {field[:60]!r}. {hint}")
+    return name, kind
 
 
 def chunks(reader: Reader, width: int) -> Iterator[list[Sequence[str]]]:
@@ -163,7 +192,7 @@ def _refuse_ragged(reader: Reader, width: int) -> None:
 
 def _delimiter(path: Path, first: str) -> str:
     """The most frequent candidate in the first line; the comma if several are equally frequent or none occurs."""
-    if path.suffix.lower() == ".tsv":
+    if path.suffix.lower() == ".tsv" or is_typed(path):
         return "\t"
     return max(",;\t|", key=first.count)
 

@@ -3,7 +3,7 @@
 from hgraph.builders.attributes import category_hypergraph, membership_hypergraph, term_hypergraph
 from hgraph.builders.graphs import clique_hypergraph, community_hypergraph, neighborhood_hypergraph
 from hgraph.builders.images import grid_graph, patch_hypergraph, superpixel_hypergraph
-from hgraph.builders.points import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
+from hgraph.builders.points import kmeans_hypergraph, knn_graph, knn_hypergraph, radius_hypergraph
 from hgraph.builders.random import (
     chung_lu_graph,
     chung_lu_hypergraph,
@@ -26,6 +26,7 @@ __all__ = [
     "erdos_renyi_hypergraph",
     "grid_graph",
     "kmeans_hypergraph",
+    "knn_graph",
     "knn_hypergraph",
     "membership_hypergraph",
     "neighborhood_hypergraph",

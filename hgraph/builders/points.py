@@ -1,8 +1,8 @@
-"""Hypergraphs of points: nearest neighbors, radius neighborhoods, clusters."""
+"""Graphs and hypergraphs of points: nearest neighbors, radius neighborhoods, clusters."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 from hgraph.checks import real, whole
 from hgraph.data.derived import structure_builder
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
 
-__all__ = ["kmeans_hypergraph", "knn_hypergraph", "radius_hypergraph"]
+__all__ = ["kmeans_hypergraph", "knn_graph", "knn_hypergraph", "radius_hypergraph"]
 
 _SPARE = 16  # candidates beyond k, so that rounding in the fast search rarely affects the k nearest
 
@@ -25,6 +26,7 @@ def knn_hypergraph(
     *,
     metric: str = "euclidean",
     include_self: bool = True,
+    batch: Any = None,
     chunk: int = 2048,
 ) -> Hypergraph:
     r"""One hyperedge per point: the point itself and its k nearest neighbors.
@@ -42,18 +44,73 @@ def knn_hypergraph(
         metric: ``"euclidean"``; or ``"cosine"``, which divides each point by its length first, so that only directions
             are compared; points of length 0 are not changed.
         include_self: whether point i is a member of hyperedge i.
+        batch: [N] integers, or None: neighbors are points with the same number, at most k of them.
         chunk: number of points per chunk: memory O(N k + N F + chunk^2 + chunk k F), time O(N^2 F).
 
     Returns:
-        N nodes and N hyperedges of k + 1 members (k without ``include_self``).
+        N nodes and N hyperedges of k + 1 members (k without ``include_self``, fewer in a small example of a batch).
 
     Raises:
-        ArgumentError: not two dimensions, values that are not finite, k or chunk out of range, another metric.
+        ArgumentError: not two dimensions, values that are not finite, k or chunk out of range, another metric, or a
+            batch of another length.
         ArgumentTypeError: complex points.
 
     >>> knn_hypergraph([[0.0], [1.0], [5.0]], k=1).to_lists()
     [[0, 1], [0, 1], [1, 2]]
     """
+    found = _neighbors(x, k, metric, batch, chunk)
+    n = found.num_points
+    node, hyperedge = found.neighbor, found.point
+    if include_self:
+        each = torch.arange(n)
+        node, hyperedge = torch.cat([each, node]), torch.cat([each, hyperedge])
+    return Hypergraph.from_coo(node=node, hyperedge=hyperedge, num_nodes=n, num_hyperedges=n).to(found.device)
+
+
+@structure_builder
+def knn_graph(
+    x: Any, k: int, *, metric: str = "euclidean", batch: Any = None, directed: bool = True, chunk: int = 2048
+) -> Graph:
+    r"""An edge from each of its k nearest neighbors to every point: point i receives messages from them.
+
+    Use it for layers over graphs, on points of one example or of a batch; the neighbors are those of `knn_hypergraph`.
+
+    .. math:: \mathcal N(i) = \operatorname{arg\,k\,min}_{j \ne i} \lVert x_i - x_j \rVert_2
+
+    Args:
+        x: [N, F] points, floats or integers, without NaN or infinity.
+        k: number of neighbors, 0 .. N-1.
+        metric: ``"euclidean"`` or ``"cosine"``, as in `knn_hypergraph`.
+        batch: [N] integers, or None: neighbors are points with the same number, at most k of them.
+        directed: if False, each missing reverse edge is added.
+        chunk: number of points per chunk, see `knn_hypergraph`.
+
+    Returns:
+        N nodes, without self-loops and weights.
+
+    Raises:
+        ArgumentError: as `knn_hypergraph`.
+
+    >>> knn_graph([[0.0], [1.0], [5.0]], k=1).edge_index.tolist()
+    [[1, 0, 1], [0, 1, 2]]
+    >>> knn_graph([[0.0], [1.0], [5.0], [6.0]], k=1, batch=[0, 1, 0, 1]).edge_index.tolist()
+    [[2, 3, 0, 1], [0, 1, 2, 3]]
+    """
+    found = _neighbors(x, k, metric, batch, chunk)
+    pairs = torch.stack([found.neighbor, found.point])
+    return Graph.from_edge_index(pairs, num_nodes=found.num_points, directed=directed).to(found.device)
+
+
+class _Found(NamedTuple):
+    """Pairs of a point and one of its nearest neighbors, by point, then by neighbor; the device of the points."""
+
+    num_points: int
+    point: Tensor
+    neighbor: Tensor
+    device: torch.device
+
+
+def _neighbors(x: Any, k: int, metric: str, batch: Any, chunk: int) -> _Found:
     x, device = _points(x)
     n = len(x)
     whole("k", k, 0, max(n - 1, 0), f"there are {n} points")
@@ -62,12 +119,26 @@ def knn_hypergraph(
         raise ArgumentError("metric", "'euclidean' or 'cosine'", repr(metric))
     if metric == "cosine":
         x = _unit(x)
-    search = _nearest if n <= max(chunk, k + _SPARE + 1) else _nearest_by_products
-    blocks = [search(x, rows, k, chunk) for rows in torch.arange(n).split(chunk)]
-    members = torch.cat(blocks) if blocks else torch.empty(0, k, dtype=torch.long)
-    if include_self:
-        members = torch.cat([torch.arange(n)[:, None], members], dim=1)
-    return _one_a_point(members.flatten(), torch.full((n,), members.shape[1]), device)
+    points, neighbors = [torch.empty(0, dtype=torch.long)], [torch.empty(0, dtype=torch.long)]
+    for own in _examples(batch, n):
+        part = x if len(own) == n else x[own]
+        count = min(k, max(len(own) - 1, 0))
+        search = _nearest if len(own) <= max(chunk, count + _SPARE + 1) else _nearest_by_products
+        for rows in torch.arange(len(own)).split(chunk) if len(own) else ():
+            points.append(own[rows].repeat_interleave(count))
+            neighbors.append(own[search(part, rows, count, chunk).flatten()])
+    return _Found(n, torch.cat(points), torch.cat(neighbors), device)
+
+
+def _examples(batch: Any, n: int) -> list[Tensor]:
+    """The points of each example, ascending."""
+    if batch is None:
+        return [torch.arange(n)]
+    batch = torch.as_tensor(batch).cpu()
+    if batch.shape != (n,) or batch.is_floating_point() or batch.is_complex() or batch.dtype == torch.bool:
+        raise ArgumentError("batch", f"{n} integers, one per point", f"{batch.dtype} {list(batch.shape)}")
+    order = torch.argsort(batch, stable=True)
+    return list(order.split(torch.unique(batch, return_counts=True)[1].tolist()))
 
 
 def _unit(x: Tensor) -> Tensor:

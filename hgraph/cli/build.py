@@ -61,19 +61,27 @@ def build(
         Path | None,
         typer.Option(
             help="CSV or Parquet with columns node,hyperedge[,weight][,time] or [hyperedge,]members, "
-            "or a HIF JSON file."
+            "or a JSON file (HIF, XGI)."
         ),
     ] = None,
     edges: Annotated[
         Path | None,
-        typer.Option(help="CSV or Parquet with columns source,target[,weight][,time] or head,relation,tail."),
+        typer.Option(
+            help="CSV or Parquet with columns source,target[,weight][,time] or head,relation,tail, or a .graphml, .gml "
+            "or .nt file."
+        ),
     ] = None,
     knn: Annotated[
         int | None,
         whole(help="Number of neighbors: connect each node with those of the nearest features, by a hyperedge."),
     ] = None,
     metric: Annotated[Metric | None, typer.Option(help="Distance of --knn; default euclidean.")] = None,
-    label: Annotated[str | None, typer.Option(help="Column of the nodes file to predict.")] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Column of the nodes file to predict; repeat it for several labels per node, columns of 1/0 or yes/no."
+        ),
+    ] = None,
     column: ColumnOption = None,
     kind: Annotated[
         list[str] | None,
@@ -83,7 +91,10 @@ def build(
     ] = None,
     header: Annotated[
         str | None,
-        typer.Option(help="Column names of a hyperedges or edges file without a header line, separated by commas."),
+        typer.Option(
+            help="Column names of a hyperedges or edges file without a header line, separated by commas: "
+            "source,target for edge lists, members for lists of hyperedges."
+        ),
     ] = None,
     missing: MissingOption = None,
     decimal: DecimalOption = None,
@@ -93,7 +104,9 @@ def build(
     ] = None,
     directed: Annotated[bool, typer.Option("--directed", help="Messages flow from source to target only.")] = False,
     duplicates: Annotated[Duplicates, typer.Option(help="What to do with repeated pairs.")] = Duplicates.ERROR,
-    separator: Annotated[str | None, typer.Option(help="Separator of members; default ; or | or space.")] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="Separator of members; default: the first of ; | tab , space.")
+    ] = None,
     split: Annotated[
         Split, typer.Option(help="How nodes are divided into train, validation and test.")
     ] = Split.STRATIFIED,
@@ -118,13 +131,15 @@ def build(
     """
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
+    from hgraph.datasets.tables.hif import is_graph_file
 
     reading = TableOptions.of(column, delimiter, decimal, missing)
+    has_nodes = nodes is not None or hyperedges is not None or is_graph_file(edges)
     uses_columns = bool(label or kind) or split is not Split.STRATIFIED
     needed = {
         "--out": out is None,
         "--hyperedges, --edges or --knn": hyperedges is None and edges is None and knn is None,
-        "--nodes": nodes is None and hyperedges is None and (knn is not None or uses_columns),
+        "--nodes": not has_nodes and (knn is not None or uses_columns),
         "--split-column": split_column is None and split is not Split.STRATIFIED,
     }
     if metric is not None and knn is None:
@@ -180,6 +195,8 @@ def _missing_options(names: list[str]) -> ArgumentError:
 
 
 def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
+    from hgraph.data.labels import labeled
+
     data: Data = dataset[0]
     encoder = data.meta.get("encoder")
     summary: dict[str, Any] = {
@@ -190,9 +207,12 @@ def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
         "columns": {} if encoder is None else {c.name: c.kind for c in encoder.codings},
     }
     if data.meta.get("class_names"):
-        counts = data.y[data.y >= 0].bincount(minlength=data.num_classes).tolist()
-        summary["classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
-        if missing := int((data.y < 0).sum()):
+        if data.y.dim() > 1:
+            counts = (data.y == 1).sum(0).tolist()
+        else:
+            counts = data.y[data.y >= 0].bincount(minlength=data.num_classes).tolist()
+        summary["labels" if data.y.dim() > 1 else "classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
+        if missing := int((~labeled(data.y)).sum()):
             summary["no label"] = missing
     if "default" in data.splits:
         parts = data.split()

@@ -14,10 +14,11 @@ networkx           Graph, DiGraph, MultiGraph, MultiDiGraph; hypergraphs as bipa
 scipy, torch       sparse adjacency and incidence matrices
 PyTorch Geometric  Data, HyperGraphData; HeteroData of one type or of a bipartite pair
 DHG, DGL           Graph, DiGraph, Hypergraph; homogeneous graphs
-triple files       TSV and ConvE, KGAT, KGCN, RippleNet and MKR, RecBole, OpenKE; knowledge graphs also as networkx
-                   ``MultiDiGraph`` and PyG ``HeteroData`` of any types (``..._triples``)
-HIF                documents and files; XGI has its own converters, HyperNetX reads and writes HIF documents:
-                   ``hypernetx.from_hif(to_hif(hg))``, ``from_hif(hypernetx.to_hif(h))``
+triple files       TSV and ConvE, KGAT, KGCN, RippleNet and MKR, RecBole, OpenKE, N-Triples; knowledge graphs also as
+                   networkx ``MultiDiGraph`` and PyG ``HeteroData`` of any types (``..._triples``)
+edge files         SNAP's edge lists, GraphML, GML; lists of hyperedges, one per line
+HIF                documents and files; XGI has its own converters and JSON files, HyperNetX reads and writes
+                   HIF documents: ``hypernetx.from_hif(to_hif(hg))``, ``from_hif(hypernetx.to_hif(h))``
 =================  ==========================================================================================
 """
 
@@ -25,9 +26,12 @@ from hgraph.convert.columns import ABSENT
 from hgraph.convert.converted import Converted
 from hgraph.convert.dgl import from_dgl, to_dgl
 from hgraph.convert.dhg import from_dhg, to_dhg_digraph, to_dhg_graph, to_dhg_hypergraph
+from hgraph.convert.edge_lists import read_edge_list, read_hyperedges
+from hgraph.convert.graph_files import read_gml, read_graphml
 from hgraph.convert.hif import from_hif, read_hif, to_hif, write_hif
 from hgraph.convert.knowledge import from_networkx_triples, from_pyg_triples, to_networkx_triples, to_pyg_triples
 from hgraph.convert.networkx import from_networkx, from_networkx_bipartite, to_networkx, to_networkx_bipartite
+from hgraph.convert.ntriples import read_ntriples
 from hgraph.convert.pyg import from_pyg, from_pyg_hypergraph, to_pyg, to_pyg_hypergraph
 from hgraph.convert.pyg_hetero import from_pyg_hetero, to_pyg_hetero
 from hgraph.convert.sparse import (
@@ -41,7 +45,7 @@ from hgraph.convert.sparse import (
     to_torch_sparse_incidence,
 )
 from hgraph.convert.triples import read_kgat, read_kgcn, read_openke, read_recbole, read_triples, write_triples
-from hgraph.convert.xgi import from_xgi, to_xgi
+from hgraph.convert.xgi import from_xgi, read_xgi, to_xgi
 
 __all__ = [
     "ABSENT",
@@ -61,12 +65,18 @@ __all__ = [
     "from_torch_sparse",
     "from_torch_sparse_incidence",
     "from_xgi",
+    "read_edge_list",
+    "read_gml",
+    "read_graphml",
     "read_hif",
+    "read_hyperedges",
     "read_kgat",
     "read_kgcn",
+    "read_ntriples",
     "read_openke",
     "read_recbole",
     "read_triples",
+    "read_xgi",
     "to_dgl",
     "to_dhg_digraph",
     "to_dhg_graph",

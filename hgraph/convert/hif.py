@@ -47,21 +47,7 @@ def read_hif(
     ...     read_hif(f"{folder}/a").node_ids
     [7, 8]
     """
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(min(size, max_bytes) + 1)  # read(max_bytes) would reserve that much memory
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    if len(content) > max_bytes:
-        raise DataError(f"{path}: larger than {max_bytes} bytes. Pass a larger max_bytes if you trust the file")
-    try:
-        document = json.loads(content, object_pairs_hook=_object, parse_constant=_no_constant)
-    except RecursionError:
-        raise DataError(f"{path}: nested too deeply") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error})") from error
-    return _convert(document, str(path), x, y)
+    return convert_document(json_file(path, max_bytes), str(path), x, y)
 
 
 def from_hif(document: Mapping[str, Any], *, x: str | Sequence[str] | None = None, y: str | None = None) -> Converted:
@@ -94,7 +80,7 @@ def from_hif(document: Mapping[str, Any], *, x: str | Sequence[str] | None = Non
     """
     if not isinstance(document, Mapping):
         raise ArgumentTypeError("document", "a HIF document, as a dictionary", type(document).__name__, "See read_hif")
-    return _convert(document, "document", x, y)
+    return convert_document(document, "document", x, y)
 
 
 def to_hif(hypergraph: Hypergraph | Converted, *, x: str = "x", y: str = "y") -> dict[str, Any]:
@@ -162,6 +148,25 @@ def write_hif(hypergraph: Hypergraph | Converted, path: str | os.PathLike[str], 
 # ---------------------------------------------------------------------- in
 
 
+def json_file(path: str | os.PathLike[str], max_bytes: int) -> Any:
+    """The content of a JSON file, without NaN and repeated names."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, max_bytes) + 1)  # read(max_bytes) would reserve that much memory
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise DataError(f"{path}: cannot be read ({error})") from error
+    if len(content) > max_bytes:
+        raise DataError(f"{path}: larger than {max_bytes} bytes. Pass a larger max_bytes if you trust the file")
+    try:
+        document = json.loads(content, object_pairs_hook=_object, parse_constant=_no_constant)
+    except RecursionError:
+        raise DataError(f"{path}: nested too deeply") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error})") from error
+    return document
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     out = dict(pairs)
     if len(out) < len(pairs):
@@ -175,7 +180,8 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _convert(document: Any, name: str, x: str | Sequence[str] | None, y: str | None) -> Converted:
+def convert_document(document: Any, name: str, x: str | Sequence[str] | None, y: str | None) -> Converted:
+    """Convert a document whose errors begin with ``name``."""
     check_hif(document, name)
     rows = document["incidences"]
     network = document.get(_TYPE)

@@ -1,17 +1,20 @@
-"""XGI: its hypergraphs, directed hypergraphs and simplicial complexes, via HIF, in both directions."""
+"""XGI: its networks, in both directions, and its JSON files, via HIF."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hgraph.convert.columns import ABSENT, take, with_column
 from hgraph.convert.converted import Converted, names, prepare, refuse, require
-from hgraph.convert.hif import from_hif, to_hif
-from hgraph.errors import ArgumentError
+from hgraph.convert.hif import convert_document, from_hif, json_file, to_hif
+from hgraph.errors import ArgumentError, DataError
 from hgraph.structure.hypergraph import Hypergraph
 
-__all__ = ["from_xgi", "to_xgi"]
+__all__ = ["from_xgi", "from_xgi_json", "is_xgi_json", "read_xgi", "to_xgi"]
+
+_NETWORKS = {"hypergraph": "undirected", "dihypergraph": "directed", "simplicialcomplex": "asc"}
 
 
 def from_xgi(
@@ -88,3 +91,94 @@ def to_xgi(
         y=y,
     )
     return xgi.from_hif_dict(document)
+
+
+def read_xgi(
+    path: str | os.PathLike[str], *, x: str | Sequence[str] | None = None, y: str | None = None, max_bytes: int = 2**30
+) -> Converted:
+    """Read a JSON file of XGI (``xgi.write_json``, XGI-DATA); XGI need not be installed.
+
+    Use it for the hypergraphs of XGI-DATA; HIF files, which XGI also writes, are read by `read_hif`.
+
+    Args:
+        path: the file of one hypergraph, directed hypergraph or simplicial complex.
+        x: the node attribute or attributes for the features.
+        y: the node attribute for the label.
+        max_bytes: larger files are rejected.
+
+    Returns:
+        As `from_hif`: ids are texts, and the attributes of the network are in ``meta``.
+
+    Raises:
+        DataError: no such file, too large, not JSON, or not of this form; the message names the file and the part.
+
+    >>> import json, tempfile
+    >>> from pathlib import Path
+    >>> document = {"type": "hypergraph", "node-data": {"a": {"age": 3}}, "edge-dict": {"e": ["a", "b"]}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "a.json").write_text(json.dumps(document))
+    ...     c = read_xgi(f"{folder}/a.json")
+    >>> c.node_ids, c.hyperedge_ids, c.structure.to_lists()
+    (['a', 'b'], ['e'], [[0, 1]])
+    """
+    return from_xgi_json(json_file(path, max_bytes), str(path), x=x, y=y)
+
+
+def is_xgi_json(document: Any) -> bool:
+    """Whether a JSON document has the form of XGI's files, and not of HIF."""
+    return isinstance(document, dict) and "edge-dict" in document and "incidences" not in document
+
+
+def from_xgi_json(document: Any, name: str, *, x: str | Sequence[str] | None = None, y: str | None = None) -> Converted:
+    """Convert the document of a file that `read_xgi` reads."""
+    if not is_xgi_json(document):
+        hint = "read_hif reads HIF files" if isinstance(document, dict) and "incidences" in document else ""
+        got = f"the keys {sorted(document)[:6]}" if isinstance(document, dict) else type(document).__name__
+        raise DataError(
+            f"{name}: expected a JSON object with an 'edge-dict', got {got}" + (f". {hint}" if hint else "")
+        )
+    parts = {part: _object_of(document, part, name) for part in ("hypergraph-data", "node-data", "edge-data")}
+    kind = str(document.get("type", "hypergraph")).lower().replace("-", "").replace(" ", "")
+    if kind not in _NETWORKS:
+        raise DataError(f"{name}: type: expected one of {', '.join(_NETWORKS)}, got {document['type']!r}")
+    incidences: list[dict[str, Any]] = []
+    for edge, members in _object_of(document, "edge-dict", name).items():
+        incidences += _incidences(edge, members, kind == "dihypergraph", name)
+    metadata = {key: value for key, value in parts["hypergraph-data"].items() if key != "network-type"}
+    nodes = [{"node": node, "attrs": own} for node, own in parts["node-data"].items()]
+    attributes = {edge: parts["edge-data"].get(edge, {}) for edge in document["edge-dict"]}
+    strange = sorted(parts["edge-data"].keys() - attributes.keys())
+    if strange:
+        raise DataError(f"{name}: edge-data: expected hyperedges of 'edge-dict', got {strange[0]!r}")
+    edges = [{"edge": edge, "attrs": own} for edge, own in attributes.items()]
+    hif = {"network-type": _NETWORKS[kind], "metadata": metadata, "incidences": incidences, "nodes": nodes}
+    return convert_document(hif | {"edges": edges}, name, x, y)
+
+
+def _object_of(document: Mapping[str, Any], part: str, name: str) -> dict[str, Any]:
+    value = document.get(part, {})
+    if not isinstance(value, dict):
+        raise DataError(f"{name}: {part}: expected a JSON object, got {type(value).__name__}")
+    if part.endswith("-data") and part != "hypergraph-data":
+        for key, own in value.items():
+            if not isinstance(own, dict):
+                raise DataError(f"{name}: {part}: expected an object of attributes, got {own!r:.60} for {key!r}")
+    return value
+
+
+def _incidences(edge: str, members: Any, directed: bool, name: str) -> list[dict[str, Any]]:
+    """The incidences of one hyperedge; members are texts, as the keys of the nodes in JSON are."""
+    sides: dict[Any, Any] = {None: members}
+    if directed:
+        sides = members if isinstance(members, dict) else dict(zip(("tail", "head"), members, strict=False))
+    found = []
+    for side, nodes in sides.items():
+        scalar = (str, int)
+        if not isinstance(nodes, list) or not all(isinstance(n, scalar) and not isinstance(n, bool) for n in nodes):
+            got = f"{nodes!r:.60}"
+            raise DataError(f"{name}: edge-dict: expected a list of nodes for {edge!r}, got {got}")
+        if side not in (None, "tail", "head"):
+            raise DataError(f"{name}: edge-dict: expected 'tail' and 'head' of {edge!r}, got {side!r}")
+        direction: dict[str, str] = {} if side is None else {"direction": side}
+        found += [{"edge": edge, "node": str(node), **direction} for node in nodes]
+    return found

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgraph.builders import kmeans_hypergraph, knn_hypergraph, radius_hypergraph
+from hgraph.builders import kmeans_hypergraph, knn_graph, knn_hypergraph, radius_hypergraph
 from hgraph.builders import points as points_module
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure import Graph
 
 
 def oracle(x: np.ndarray, k: int, include_self: bool) -> list[list[int]]:
@@ -158,3 +159,32 @@ def test_no_more_clusters_than_different_points():
     for clusters in (0, 5, True, 2.0):
         with pytest.raises(ArgumentError, match="num_clusters"):
             kmeans_hypergraph(torch.ones(4, 2), clusters)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("chunk", [3, 2048])
+def test_knn_graph_by_batch_is_that_of_each_example(metric, chunk):
+    x = torch.randn(23, 4, generator=torch.Generator().manual_seed(1))
+    batch = torch.randint(3, (23,), generator=torch.Generator().manual_seed(2)) * 5  # neither sorted nor 0, 1, 2
+    batch[0] = 99  # an example of one point
+    options = {"metric": metric, "chunk": chunk}
+    graph, hypergraph = knn_graph(x, 4, batch=batch, **options), knn_hypergraph(x, 4, batch=batch, **options)
+    unit = x.double() / x.double().norm(dim=1, keepdim=True) if metric == "cosine" else x.double()
+    edges = graph.edge_index.T.tolist()
+    for i in range(23):
+        others = [j for j in range(23) if j != i and batch[j] == batch[i]]
+        nearest = sorted(sorted(others, key=lambda j: float((unit[i] - unit[j]).norm()))[:4])
+        assert [s for s, t in edges if t == i] == nearest
+        assert sorted(hypergraph.to_lists()[i]) == sorted([i, *nearest])
+    assert knn_graph(x, 4, batch=batch, directed=False, **options).equal(
+        Graph.from_edge_index(graph.edge_index, num_nodes=23, directed=False)
+    )
+    assert knn_graph(x, 4, **options).num_edges == 23 * 4
+    assert knn_graph(torch.empty(0, 2), 0, batch=torch.empty(0, dtype=torch.long)).num_nodes == 0
+
+
+@pytest.mark.parametrize("batch", [[0, 1], [0.0, 1.0, 2.0], [True, False, True], [[0, 1, 2]]])
+def test_batches_of_another_form_are_refused(batch):
+    for build in (knn_graph, knn_hypergraph):
+        with pytest.raises(ArgumentError, match="batch: expected 3 integers, one per point"):
+            build([[0.0], [1.0], [2.0]], 1, batch=batch)

@@ -257,3 +257,22 @@ def test_labels_that_look_like_numbers_are_questioned(tmp_path, monkeypatch):
     assert "--task regression" in refused.stderr
     assert not (tmp_path / "o").exists()
     assert call(*build, "--task", "classification").exit_code == 0
+
+
+def test_several_labels_of_a_table_from_build_to_predictions(tmp_path):
+    draw = random.Random(0)
+    ages = [draw.random() for _ in range(40)]
+    cells = [[int(a > 0.5), "yes" if a > 0.3 else "no"] if i < 36 else ["", ""] for i, a in enumerate(ages)]
+    write(tmp_path / "nodes.csv", ["id", "age", "old", "grown"], [(f"n{i}", a, *cells[i]) for i, a in enumerate(ages)])
+    write(tmp_path / "he.csv", ["node", "hyperedge"], [(f"n{i}", f"e{int(a * 8)}") for i, a in enumerate(ages)])
+    built = figures("datasets", "build", "--nodes", tmp_path / "nodes.csv", "--hyperedges", tmp_path / "he.csv",
+                    "--label", "old", "--label", "grown", "--out", tmp_path / "set")  # fmt: skip
+    assert built["labels"] == {"old": sum(c[0] == 1 for c in cells), "grown": sum(c[1] == "yes" for c in cells)}
+    assert built["no label"] == 4
+    trained = figures("train", tmp_path / "set", "--epochs", 3, "--out", tmp_path / "run")
+    assert {"test_micro_f1", "test_macro_f1"} <= set(trained)
+    done("predict", tmp_path / "run", "--proba", "--out", tmp_path / "p.csv")
+    with open(tmp_path / "p.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["id", "labels", "probability of old", "probability of grown"]
+    assert [row[0] for row in rows[1:]] == ["n36", "n37", "n38", "n39"]

@@ -432,3 +432,55 @@ def test_logs_with_both_directions():
         assert data.meta["edge_time"].tolist() == [1, 1, 4, 4]
     both = {"source": list("abbc"), "target": list("bacb")}  # each edge in both directions: not a log of events
     assert from_tables(None, edges=both, duplicates="sum")[0].structure.adj.weight is None
+
+
+# ---------------------------------------------------------------------- several labels per node
+
+
+def topics(**changes):
+    table = {
+        "id": list("abcdef"),
+        "age": [1, 2, 3, 4, 5, 6],
+        "music": [1, 0, 1, 0, 1, 0],
+        "sport": ["yes", "no", "no", "yes", "yes", "no"],
+    }
+    return table | changes
+
+
+def test_several_columns_are_a_set_of_labels():
+    options = {"label": ["music", "sport"], "shares": (0.5, 0, 0.5)}
+    dataset = from_tables(topics(), {"members": [["a", "b"]]}, **options)
+    data = dataset[0]
+    assert data.y.dtype == torch.bool
+    assert data.y.tolist() == [[True, True], [False, False], [True, False], [False, True], [True, True], [False, False]]
+    assert data.meta["class_names"] == ("music", "sport")
+    assert data.meta["feature_names"] == ("age",)
+    assert dataset.target_spec == {"kind": "multilabel", "num_classes": 2}
+    assert [len(part) for part in (data.split().train, data.split().test)] == [3, 3]
+    missing = topics(music=[1, 0, 1, 0, 1, None], sport=["yes", "no", "no", "yes", None, None])
+    data = from_tables(missing, {"members": [["a", "b"]]}, **options)[0]
+    assert data.y[4, 0] == 1
+    assert data.y.isnan().tolist() == [[False, False]] * 4 + [[False, True], [True, True]]
+    assert len(data.split().train) + len(data.split().test) == 5
+    assert not any(5 in part.tolist() for part in (data.split().train, data.split().test))
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"sport": list("ababab")}, {}, r"nodes, row 0 .*column 'sport'.*got 'a'.*several label columns"),
+        ({"music": [1, 2, 1, 0, 1, 0]}, {}, r"nodes, row \d .*column 'music'"),
+        ({}, {"label": ["music", "music"]}, "label: expected each column once"),
+        ({}, {"label": ["music", "sports"]}, "label: expected a column of nodes.*'sports'"),
+        ({}, {"task": "regression"}, "task: expected None with several columns of labels"),
+    ],
+)
+def test_wrong_sets_of_labels(changes, options, message):
+    with pytest.raises((ArgumentError, DataError), match=message):
+        from_tables(topics(**changes), {"members": [["a", "b"]]}, **({"label": ["music", "sport"]} | options))
+
+
+def test_a_copy_of_one_of_several_labels_is_named():
+    copied = topics(tune=[1, 0, 1, 0, 1, 0])
+    dataset = from_tables(copied, {"members": [["a", "b"]]}, label=["music", "sport"])
+    assert any("'tune' is a copy of the label 'music'" in note for note in dataset.caveats)
