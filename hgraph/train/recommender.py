@@ -129,9 +129,9 @@ def fit_recommender(
                 done.stopped = patience is not None and done.waited >= patience
                 done.seconds, done.cpu_seconds = spent()
                 if evaluates or done.stopped or file.overdue:
-                    file.save(model, optimizers, [device], done.best_state, done.plain())  # type: ignore[arg-type]
-                    if log is not None:
+                    if log is not None:  # before the checkpoint: a run that resumes after its last epoch writes no log
                         write_atomically(log, "".join(json.dumps(r) + "\n" for r in done.history).encode())
+                    file.save(model, optimizers, [device], done.best_state, done.plain())  # type: ignore[arg-type]
                 if done.stopped:
                     break
     finally:
