@@ -8,20 +8,20 @@ import http.client
 import json
 import os
 import re
-import secrets
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import IO, Any
 
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError
+from hgraph.files import writing
 from hgraph.schema import read
 
 __all__ = ["Source", "data_root", "fetch", "fetch_listed", "fetch_unlisted", "listed"]
@@ -328,19 +328,12 @@ def _replacing(target: Path) -> Iterator[_Part]:
 
     Its name is unique, so that processes that fetch the same file at once do not write to the same temporary file.
     """
-    name = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(name, "xb") as file:
+        with writing(target, "wb") as file:
             yield _Part(file, hashlib.sha256())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, target)
     except OSError as error:  # errors of reading were converted before, so this is the disk
         raise DataError(f"{target}: cannot be written ({error}). Set HGRAPH_DATA to another folder") from error
-    finally:
-        with suppress(OSError):  # after success, or if it could not be created, there is no such file
-            name.unlink()
 
 
 # ---------------------------------------------------------------------- downloading

@@ -8,7 +8,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from hgraph.datasets.card import Card
 from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.table import cells_of
 from hgraph.errors import ArgumentError, DataError, HgraphError
-from hgraph.files import valid_path, write_atomically
+from hgraph.files import temporary_folder, valid_path, write_atomically
 from hgraph.schema import Span, fields_of, parse
 from hgraph.structure import Graph, Hypergraph
 
@@ -42,7 +41,7 @@ def save(dataset: Dataset[Any], path: str | os.PathLike[str], *, force: bool = F
     """Save a data set of one `Data` in a folder that `load` takes, as safetensors and JSON.
 
     The folder is written under a temporary name and then renamed, so that a killed process leaves either no folder or
-    a complete one (and perhaps a hidden ``.<name>.*.tmp`` next to it, which can be deleted).
+    a complete one (and perhaps a hidden ``.<name>.*.tmp`` next to it, which the next `save` to this path removes).
 
     Args:
         dataset: a data set from `from_tables` or `load`.
@@ -67,15 +66,12 @@ def save(dataset: Dataset[Any], path: str | os.PathLike[str], *, force: bool = F
         raise ArgumentError("dataset", "one example with a structure", f"{len(dataset)} examples")
     data = dataset[0].to("cpu").validate()
     texts, tensors, encoder = _serialized(data)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        _write(temporary, dataset, data, texts, tensors, encoder)
-        _place(temporary, path, force)
+        with temporary_folder(path) as temporary:
+            _write(temporary, dataset, data, texts, tensors, encoder)
+            _place(temporary, path, force)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return path
 
 

@@ -16,7 +16,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from ctypes import c_float, c_int, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from hgraph.kernels import trust
 from hgraph.kernels.huge_pages import HugePages
+from hgraph.kernels.scratch import remove_abandoned, scratch_folder
 
 __all__ = ["BuildError", "build", "compiler", "find", "folder", "is_trusted", "load"]
 
@@ -59,7 +59,7 @@ def build() -> Path:
     """Compile the kernels if needed; returns the library's path.
 
     The library is moved into place when it is complete, so interrupted or concurrent builds leave no partial
-    file and need no lock.
+    file and need not wait for each other.
 
     Raises:
         BuildError: no compiler, a failed compilation, or a folder that cannot be written.
@@ -71,12 +71,13 @@ def build() -> Path:
         raise BuildError("no C++ compiler (g++, clang++, c++). Install one: apt install g++, dnf install gcc-c++")
     version = _run([cxx, "--version"])
     path = folder() / f"native-{_key()}-{_digest(os.path.realpath(cxx), version)}.so"
+    remove_abandoned(path.parent)
     if is_trusted(path):
         return path
     try:
         trust.secure(path.parent)
-        with tempfile.TemporaryDirectory(prefix=".native-", dir=path.parent) as place:
-            made = Path(place, path.name)
+        with scratch_folder(path.parent) as place:
+            made = place / path.name
             _run([cxx, *FLAGS, "-o", str(made), str(SOURCE)])
             _opened(made)
             if _key.__wrapped__() != _key():  # the sources were upgraded meanwhile

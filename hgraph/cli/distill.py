@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -308,9 +307,10 @@ def _export(
     """Write the student for `hgraph predict`, replacing an earlier one."""
     from hgraph.distill import export
     from hgraph.distill.serving.export import CARD
+    from hgraph.files import remove_folder
 
     if (folder / CARD).is_file():
-        shutil.rmtree(folder)
+        remove_folder(folder)
     from hgraph.nn.rows import UnitSums
 
     named: dict[str, Any] = {key: data.meta.get(key) for key in ("class_names", "feature_names", "encoder")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from hgraph.cli.choices import RECOMMENDERS, TOWERS, listed
 from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, check_picture, plain_errors, written
 from hgraph.cli.numbers import whole
 from hgraph.errors import ArgumentError
+from hgraph.files import write_atomically
 
 if TYPE_CHECKING:
     from hgraph.data import Interactions
@@ -116,8 +118,9 @@ def _draw(why: Explanation, path: Path, title: str) -> None:
     if not why.paths:
         LOG.warning("no plot, because no path is short enough (%s)", title)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    why.draw(title=title).figure.savefig(path, bbox_inches="tight")
+    content = io.BytesIO()
+    why.draw(title=title).figure.savefig(content, format=path.suffix[1:], bbox_inches="tight")
+    write_atomically(path, content.getvalue())
     LOG.info("written: %s", path)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hgraph.errors import ArgumentError, DataError
-from hgraph.files import is_temporary, write_atomically
+from hgraph.files import is_temporary, remove_abandoned, remove_folder, remove_temporary, try_lock, write_atomically
 from hgraph.schema import parse
 
 __all__ = [
@@ -35,6 +35,8 @@ LOG = logging.getLogger("hgraph")
 UNDER_WAY = "under_way"
 SEEDS_FILE = "seeds.json"  # of a folder of several seeds: settings, and the figures of every finished seed
 REPORT = "report.md"  # written last: a run with a report is finished
+FACTS = "facts.json"  # settings of the run under way
+STUDY = "study.jsonl"  # of `hgraph tune`
 _LOCK = "lock"
 MANIFEST = ".hgraph.json"  # lists the files that hgraph wrote into the folder
 _HEAD: dict[str, Any] = {"format": "hgraph run", "version": 1}
@@ -43,7 +45,8 @@ _PARTS = (".safetensors", ".json", ".jsonl", ".onnx", ".pt2", ".png", ".md")
 
 def check_folder(folder: Path, *, overwrite: bool = True) -> None:
     """Raise an error, before any work, if the folder is not writable or holds a finished run that must stay."""
-    if (folder / REPORT).exists() and not overwrite:
+    if (folder / REPORT).exists() and not (folder / UNDER_WAY / FACTS).exists() and not overwrite:
+        remove_abandoned(folder / UNDER_WAY)
         hint = "Pass --overwrite or another --out"
         expected = "an empty folder or one of an unfinished run"
         raise ArgumentError("out", expected, f"{folder}, which holds a finished run", hint)
@@ -103,15 +106,17 @@ def begin(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Path:
         for path in (*_written(folder), *place.glob("*")):
             if path.name != _LOCK:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    for path in (*folder.glob(".*.tmp"), *place.glob(".*.tmp")):
-        if is_temporary(path):  # left behind by a killed process
-            path.unlink(missing_ok=True)
-    known = place / "facts.json"
+    for inside in (folder, place):
+        remove_temporary(inside)  # left behind by a killed process
+    known = place / FACTS
     if known.exists():
         _check_same(folder, known, settings)
     else:
         # a stopped run has listed the files that were there before it began
-        others = _manifest(folder).get("others", _names(folder))
+        before = _manifest(folder)
+        files = before.get("files", [])
+        others = [name for name in _names(folder) if name not in files]
+        others = others if files else before.get("others", others)
         write_json(folder / MANIFEST, _HEAD | {"files": [], "others": others})
     write_json(known, settings)
     return place
@@ -120,9 +125,9 @@ def begin(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Path:
 def finish(folder: Path) -> None:
     """Record which files the run wrote, and remove its checkpoints."""
     others = set(_manifest(folder).get("others", ()))
-    shutil.rmtree(folder / UNDER_WAY, ignore_errors=True)
     names = [name for name in _names(folder) if name not in others and name.endswith(_PARTS)]
-    write_json(folder / MANIFEST, _HEAD | {"files": names})
+    write_json(folder / MANIFEST, _HEAD | {"files": names, "others": sorted(others)})
+    remove_folder(folder / UNDER_WAY)  # until then, the same command continues here
 
 
 def _check_same(folder: Path, known: Path, settings: dict[str, Any]) -> None:
@@ -139,28 +144,22 @@ def _check_same(folder: Path, known: Path, settings: dict[str, Any]) -> None:
             hint = "Use the same value, choose another --out, or pass --overwrite to start over"
             had = f"{before.get(name)!r}, the value of the stopped run in {folder}"
             raise ArgumentError(name, had, repr(now.get(name)), hint)
-    state = "resuming" if any(known.parent.rglob("*.safetensors")) else "it has no checkpoint yet, so it starts over"
+    resumes = (folder / STUDY).is_file() or any(known.parent.rglob("*.safetensors"))
+    state = "resuming" if resumes else "it has no checkpoint yet, so it starts over"
     LOG.info("%s holds a stopped run: %s", folder, state)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Prevent other processes from writing the same run."""
-    try:
-        import fcntl
-    except ImportError:  # this system has no such locks
-        yield
-        return
     path = folder / UNDER_WAY / _LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                raise OSError  # the other process just ended and removed the file
-        except OSError:
+        free = try_lock(file.fileno()) is not False
+        # if the names differ, the other process just ended and removed the file
+        if not free or not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
             hint = "Wait until it is done, or choose another --out"
-            raise ArgumentError("out", "a folder that no other process is writing to", str(folder), hint) from None
+            raise ArgumentError("out", "a folder that no other process is writing to", str(folder), hint)
         yield
 
 
@@ -223,10 +222,9 @@ def _written(folder: Path) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    if (folder / MANIFEST).exists() or (folder / UNDER_WAY / "facts.json").exists():
+    if (folder / MANIFEST).exists() or (folder / UNDER_WAY / FACTS).exists() or (folder / STUDY).is_file():
         return True
-    names = {path.name for path in folder.iterdir()}
-    if names <= {UNDER_WAY}:
+    if {path.name for path in folder.iterdir() if not is_temporary(path)} <= {UNDER_WAY}:
         return True
     try:
         config = parse((folder / "config.json").read_bytes(), folder / "config.json")

@@ -14,6 +14,7 @@ import typer
 from hgraph.cli.common import LOG
 from hgraph.cli.node_runs import Prepared
 from hgraph.errors import ArgumentError
+from hgraph.files import write_atomically
 from hgraph.schema import parse
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ def training_threads(count: int | str | None, place: Path, step: Callable[[], ob
     del step  # and its copy of the network with it
     if count is None and before is None:
         LOG.info("threads: %d, the faster of one and all for this training", number)
-    place.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"threads": number}), encoding="ascii")
+    write_atomically(file, json.dumps({"threads": number}).encode())
     with threads(int(number)):
         yield int(number)
 

@@ -23,7 +23,7 @@ from hgraph.cli.node_runs import (
     write_run,
 )
 from hgraph.cli.numbers import SETTINGS, whole
-from hgraph.cli.runs import check_folder
+from hgraph.cli.runs import REPORT, check_folder, running
 from hgraph.cli.teachers import Setting
 from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.errors import ArgumentError, DataError, did_you_mean
@@ -108,26 +108,28 @@ def tune(
         run = _Training(
             prepared(dataset, find(model.value), setting, seed, root=root, device=where, **task), epochs, seed
         )
-    with training_threads(threads, folder, run.step()):
-        found = search(run, kinds, trials=trials, folder=folder, seed=seed, about=about)
-        tested, test = run.test(found.settings, folder)
-    figures = {f"validation_{run.measure}": run.shown(found.score), **tested, **found.settings}
-    command = _command(about, found.settings)
-    head = {"dataset": run.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
-    report = _report(head, figures, found.trials, space, command, run.shown)
-    try:
-        if test is None:
-            write_atomically(folder / "report.md", report.encode())
-        else:
-            _write_best(folder, found.settings, test, figures, command, about, str(device_of(device)), report)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error})") from error
+    with running(folder, {}, overwrite=False):
+        with training_threads(threads, folder, run.step()):
+            found = search(run, kinds, trials=trials, folder=folder, seed=seed, about=about)
+            tested, test = run.test(found.settings, folder)
+        figures = {f"validation_{run.measure}": run.shown(found.score), **tested, **found.settings}
+        command = _command(about, found.settings)
+        head = {"dataset": run.name, "model": model.value, "seed": seed, "trials": len(found.trials)}
+        report = _report(head, figures, found.trials, space, command, run.shown)
+        (folder / REPORT).unlink(missing_ok=True)  # until all files are those of the new best trial
+        try:
+            if test is None:
+                write_atomically(folder / REPORT, report.encode())
+            else:
+                _write_best(folder, found.settings, test, figures, command, about, str(device_of(device)), report)
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written ({error})") from error
     if as_json:
         typer.echo(json.dumps(head | figures))
     else:
         width = max(map(len, figures))
         typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {format_value(v)}" for k, v in figures.items()))
-        typer.echo(f"to train it: {command}\nreport: {folder / 'report.md'}")
+        typer.echo(f"to train it: {command}\nreport: {folder / REPORT}")
 
 
 def _reject_other_options(model: str, setting: Setting, task: dict[str, Any]) -> None:

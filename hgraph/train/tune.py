@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+
 from hgraph.errors import ArgumentError, DataError, HgraphError, MissingPackageError
-from hgraph.schema import Span, read_lines
+from hgraph.files import try_lock
+from hgraph.schema import Span, fields_of, parse
 
 __all__ = ["Choice", "Range", "TuneResult", "require_optuna", "tune"]
 
@@ -103,7 +106,7 @@ def tune(
 
     Raises:
         ArgumentError: the space or a range is empty, no trial ended with a score, or the study in the folder has
-            another space or other settings.
+            another space or other settings, or another process is writing to it.
         MissingPackageError: optuna is not installed.
 
     Source: Akiba et al., "Optuna", 2019.
@@ -114,17 +117,34 @@ def tune(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     file = None if folder is None else Path(folder) / "study.jsonl"
-    with _reading(file):
+    with _held(file), _reading(file):
         study = optuna.create_study(
             study_name="hgraph",
             direction="maximize",
             storage=None if file is None else _storage(file),
             load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=seed),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=10),
         )
         _check_same(study, {**(about or {}), "space": str(dict(space))}, folder)
-        left = trials - len([_plain(t) for t in study.trials if t.state.is_finished()])
+        while sum(t.state.is_finished() for t in study.trials) < trials:
+            _run_trial(study, train, space, seed, file)
+    found = [_plain(t) for t in study.trials if t.state.is_finished()]
+    complete = [t for t in found if t["state"] == "complete"]
+    if not complete:
+        raise ArgumentError("trials", "at least one trial that ends with a score", f"{len(found)} without a score")
+    best = max(complete, key=lambda t: t["score"])
+    return TuneResult(best["settings"], best["score"], found)
+
+
+def _run_trial(
+    study: Any,
+    train: Callable[[dict[str, Any], Callable[[int, float], None]], float],
+    space: Mapping[str, Range | Choice],
+    seed: int,
+    file: Path | None,
+) -> None:
+    """Run the next trial; one that is interrupted leaves no trace, so that it runs again."""
+    import optuna
 
     def one(trial: Any) -> float:
         def report(epoch: int, score: float) -> None:
@@ -134,14 +154,16 @@ def tune(
 
         return train({name: kind.suggest(trial, name) for name, kind in space.items()}, report)
 
-    if left > 0:
-        study.optimize(one, n_trials=left)
-    found = [_plain(t) for t in study.trials if t.state.is_finished()]
-    complete = [t for t in found if t["state"] == "complete"]
-    if not complete:
-        raise ArgumentError("trials", "at least one trial that ends with a score", f"{len(found)} without a score")
-    best = max(complete, key=lambda t: t["score"])
-    return TuneResult(best["settings"], best["score"], found)
+    # A generator per trial: a resumed search suggests what an uninterrupted one does.
+    number = np.random.SeedSequence((seed, len(study.trials))).generate_state(1)
+    study.sampler = optuna.samplers.TPESampler(seed=int(number[0]))
+    size = None if file is None else file.stat().st_size
+    try:
+        study.optimize(one, n_trials=1)
+    except (KeyboardInterrupt, SystemExit):
+        if file is not None and size is not None:
+            os.truncate(file, size)
+        raise
 
 
 @dataclass(frozen=True)
@@ -152,15 +174,68 @@ class _Line:
     worker_id: str
 
 
+_CREATE_TRIAL, _SET_STATE = 4, 6  # of optuna's JournalOperation
+_UNFINISHED = (0, 4)  # of optuna's TrialState: running, waiting
+_FIRST = b'{"op_code":'
+
+
+class _NoLock:
+    """Lock of a journal that this process holds already; those of optuna outlive a killed process."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+@contextmanager
+def _held(file: Path | None) -> Iterator[None]:
+    """Hold the file of a study, so that no other process adds trials to it.
+
+    Raises:
+        ArgumentError: another process holds it.
+    """
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "ab") as opened:
+        if try_lock(opened.fileno()) is False:
+            hint = "Wait until it is done, or choose another folder"
+            raise ArgumentError("folder", "a folder that no other search is writing to", str(file.parent), hint)
+        yield
+
+
 def _storage(file: Path) -> Any:
-    """The storage of a study; the lines of an existing one are checked first."""
+    """The storage of a study, without the trial that a killed search left unfinished."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.exists():
-        read_lines(file, _Line, hint=_HINT)
-    return JournalStorage(JournalFileBackend(str(file)))
+    os.truncate(file, _finished_size(file))
+    lock: Any = _NoLock()
+    return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))
+
+
+def _finished_size(file: Path) -> int:
+    """The bytes of a study without a last line or trial that is not complete; checks all other lines.
+
+    Raises:
+        DataError: a line is not one of a study.
+    """
+    lines = file.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n") and (len(lines) > 1 or _FIRST.startswith(lines[0][: len(_FIRST)])):
+        lines.pop()
+    size, begun = 0, None
+    for number, line in enumerate(lines, 1):
+        place = f"{file}:{number}"
+        content = parse(line, place, hint=_HINT)
+        kind = fields_of(_Line, content, place, hint=_HINT).op_code
+        begun = size if kind == _CREATE_TRIAL else begun
+        size += len(line)
+        if kind == _SET_STATE and content.get("state") not in _UNFINISHED:
+            begun = None
+    return size if begun is None else begun
 
 
 _HINT = "Delete the file to start over"
@@ -181,7 +256,7 @@ def _reading(file: Path | None) -> Iterator[None]:
 
 def _check_same(study: Any, settings: dict[str, Any], folder: Any) -> None:
     """Save the settings in a new study, and check that a resumed study has the same ones."""
-    before = study.user_attrs
+    before = study.user_attrs if study.trials else {}
     for name, value in settings.items():
         if before and before.get(name) != value:
             expected = f"{before.get(name)!r}, the value of the search in {folder}"

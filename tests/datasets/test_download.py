@@ -433,5 +433,8 @@ def test_killed_at_any_moment_leaves_no_partial_file(root):
             assert not target.exists() or target.read_bytes() == CONTENT
             if target.exists() and random.random() < 0.5:
                 target.write_bytes(CONTENT[:1000])  # damage by others is repaired too
+        assert list(target.parent.glob(".*.tmp"))
+        target.unlink(missing_ok=True)
         assert fetch("set", "a/b.bin", server.url, SHA, len(CONTENT), root=root).read_bytes() == CONTENT
+        assert not list(target.parent.glob(".*.tmp"))  # those of killed processes
     assert False in seen  # some were killed during a download

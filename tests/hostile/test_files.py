@@ -119,6 +119,24 @@ def test_two_writers_do_not_mix(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_killed_writers_left_is_told_from_what_is_being_written(tmp_path):
+    pytest.importorskip("fcntl")
+    path = tmp_path / "out"
+    left, other = tmp_path / ".out.0123abcd.tmp", tmp_path / ".out.x.0123abcd.tmp"
+    (tmp_path / "victim").write_text("mine", encoding="utf-8")
+    for name in (left, other, tmp_path / ".out.mine.tmp"):
+        name.touch()
+    (tmp_path / ".out.01234567.tmp").symlink_to(tmp_path / "victim")
+    os.mkfifo(tmp_path / ".out.76543210.tmp")
+    (tmp_path / ".out.abcdabcd.tmp").mkdir()
+    with files.writing(path) as file, files.temporary_folder(path) as folder:
+        files.write_atomically(path, b"another")
+        assert folder.is_dir()
+        file.write("last")
+    assert path.read_text(encoding="utf-8") == "last"
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "victim", other.name, ".out.mine.tmp", ".out.01234567.tmp"}
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no umask on this system")
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_files_are_readable_as_the_umask_allows(mask, tmp_path):
@@ -144,6 +162,16 @@ FOREIGN = {
     "broken JSON": {"config.json": "{"},
     "a list": {"config.json": "[]"},
 }
+
+
+def test_a_search_is_not_written_among_others_files(tmp_path):
+    pytest.importorskip("optuna")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    before = everything(tmp_path)
+    result = call("tune", "karate", "--model", "gcn", "--trials", 1, "--epochs", 1, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "out: expected a new or empty folder" in result.stderr
+    assert everything(tmp_path) == before
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -210,6 +238,30 @@ def test_what_a_killed_writer_left_goes(tmp_path):
         raise RuntimeError
     with runs.running(tmp_path, {"seed": 0}, overwrite=False):
         assert {p.name for p in tmp_path.glob("*.tmp")} == {".mine.tmp", "a.0123abcd.tmp"}
+
+
+@pytest.mark.parametrize("moment", ["its manifest is written", "its report is written", "its checkpoints are removed"])
+def test_a_run_that_was_killed_while(moment, tmp_path):
+    """The same command finishes it, and the user's files stay the user's."""
+    folder = tmp_path / "killed"
+    (folder / runs.UNDER_WAY).mkdir(parents=True)
+    if moment == "its manifest is written":
+        (folder / "..hgraph.json.0123abcd.tmp").touch()
+    else:
+        (folder / "mine.md").touch()
+        runs.write_json(folder / runs.UNDER_WAY / runs.FACTS, {"seed": 0})
+        runs.write_json(folder / runs.MANIFEST, {"files": [], "others": ["mine.md"]})
+        (folder / "report.md").touch()
+    if moment == "its checkpoints are removed":
+        runs.write_json(folder / runs.MANIFEST, {"files": ["report.md"], "others": ["mine.md"]})
+    runs.check_folder(folder, overwrite=False)
+    with runs.running(folder, {"seed": 0}, overwrite=False):
+        (folder / "report.md").touch()
+    manifest = json.loads((folder / runs.MANIFEST).read_bytes())
+    assert manifest["files"] == ["report.md"]
+    assert {p.name for p in folder.iterdir()} - {"mine.md"} == {runs.MANIFEST, "report.md"}
+    with pytest.raises(ArgumentError, match="which holds a finished run"):
+        runs.check_folder(folder, overwrite=False)
 
 
 def test_one_process_writes_a_run(tmp_path):

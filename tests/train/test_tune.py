@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 
 import pytest
@@ -33,22 +34,45 @@ def test_the_best_settings_are_found_and_bad_trials_pruned():
     assert found.trials == tune(score, SPACE, trials=40, seed=0).trials
 
 
-def test_a_search_resumes(tmp_path):
-    ran = []
+@pytest.mark.parametrize("stop", ["interrupt", "killed in a trial", "half a line", "killed before a trial"])
+def test_a_search_resumes_with_the_same_trials(stop, tmp_path):
+    ran, size = [], 0
 
     def counted(settings, report):
+        nonlocal size
         ran.append(settings)
-        if len(ran) == 4:
+        report(1, settings["x"])
+        if len(ran) == 4 and stop == "interrupt":
             raise KeyboardInterrupt
+        size = (tmp_path / "study.jsonl").stat().st_size
         return settings["x"]
 
-    space = {"x": Range(1e-4, 1, log=True)}
-    with pytest.raises(KeyboardInterrupt):
-        tune(counted, space, trials=6, folder=tmp_path)
-    found = tune(counted, space, trials=6, folder=tmp_path)
-    assert len(ran) <= 7  # the three that had ended were not run again
-    assert sum(t["state"] == "complete" for t in found.trials) >= 5
-    assert tune(counted, space, trials=6, folder=tmp_path).trials == found.trials
+    space, options = {"x": Range(1e-4, 1, log=True)}, {"trials": 14, "folder": tmp_path}
+    expected = tune(lambda settings, report: settings["x"], space, trials=14).trials
+    if stop == "interrupt":
+        with pytest.raises(KeyboardInterrupt):
+            tune(counted, space, **options)
+    else:
+        tune(counted, space, trials=4, folder=tmp_path)
+        file = tmp_path / "study.jsonl"
+        begun = file.read_bytes().splitlines(keepends=True)
+        os.truncate(
+            file, {"killed in a trial": size, "half a line": size - 3, "killed before a trial": len(begun[0])}[stop]
+        )
+    found = tune(counted, space, **options).trials
+    assert found == expected
+    assert len(ran) == {"interrupt": 15, "killed before a trial": 18}.get(stop, 15)
+    assert tune(counted, space, **options).trials == found
+
+
+def test_two_searches_do_not_share_a_folder(tmp_path):
+    pytest.importorskip("fcntl")
+
+    def nested(settings, report):
+        tune(score, SPACE, trials=1, folder=tmp_path)
+
+    with pytest.raises(ArgumentError, match="folder: expected a folder that no other search is writing to"):
+        tune(nested, SPACE, trials=1, folder=tmp_path)
 
 
 def test_a_search_does_not_resume_another(tmp_path):

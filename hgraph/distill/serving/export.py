@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from hgraph.distill.serving.onnx import needs_onnx, onnx_program, silenced
 from hgraph.distill.serving.programs import Layers, Onnx
 from hgraph.errors import ArgumentError, DataError
-from hgraph.files import write_atomically
+from hgraph.files import sorted_metadata, temporary_folder, write_atomically
 from hgraph.nn.rows import UnitRows, UnitSums
 from hgraph.train import Classification, NodeTask, Regression
 
@@ -101,9 +99,7 @@ def export(
     names = [str(c) for c in range(logits.shape[1])] if class_names is None else [str(name) for name in class_names]
     features = [str(i) for i in range(x.shape[1])] if feature_names is None else [str(name) for name in feature_names]
     _check(target, formats, names, features, x, logits, program)
-    building = target.with_name(f".{target.name}.{secrets.token_hex(4)}.building")
-    building.mkdir(parents=True)
-    try:
+    with temporary_folder(target) as building:
         metadata = {"features": json.dumps(features), "classes": json.dumps(names)}
         deviations = {f: _write(f, program, building / _FILES[f], x, logits, metadata) for f in dict.fromkeys(formats)}
         if encoder is not None:
@@ -124,8 +120,6 @@ def export(
         }
         (building / CARD).write_text(json.dumps(card, indent=1), encoding="utf-8")
         os.replace(building, target)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return deviations
 
 
@@ -238,7 +232,7 @@ def _write_layers(program: nn.Sequential, path: Path, x: Tensor, metadata: dict[
 
     tensors = {name: p.contiguous() for name, p in program.state_dict().items()}
     kinds = [type(m).__name__ for m in program]
-    write_atomically(path, save(tensors, metadata={"layers": json.dumps(kinds), **metadata}))
+    write_atomically(path, sorted_metadata(save(tensors, metadata={"layers": json.dumps(kinds), **metadata})))
     return Layers(path)(x)
 
 
