@@ -52,6 +52,7 @@ from hgraph.nn.hypergraph import (
 )
 from hgraph.nn.losses import aux_losses
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
+from hgraph.nn.structure_dropout import drop_edges, drop_hyperedges
 from hgraph.nn.vision import (
     C3AH,
     A2C2f,
@@ -122,6 +123,8 @@ __all__ = [
     "UniGINConv",
     "UniSAGEConv",
     "aux_losses",
+    "drop_edges",
+    "drop_hyperedges",
     "kg_attention",
     "project",
     "record_attention",

@@ -234,12 +234,12 @@ def test_refusals(pyg):
         convert.to_pyg(Converted(one, node_attrs={"a": [1, 2]}, edge_attrs={"a": [1]}))
     with pytest.raises(ArgumentError, match="distinct names"):
         convert.to_pyg(Converted(one, meta={"num_nodes": 3}))
-    with pytest.raises(ArgumentError, match="takes for an attribute of the whole"):
+    with pytest.raises(ArgumentError, match="PyG assigns to the whole graph"):
         convert.to_pyg(Converted(one, meta={"classes": ["x", "y"]}))
     square = Graph.from_edge_index([[0, 1], [1, 0]], num_nodes=2, directed=True)
-    with pytest.raises(ArgumentError, match="of the edges"):
+    with pytest.raises(ArgumentError, match="assigns to the edges"):
         convert.to_pyg(Converted(square, edge_attrs={"w": torch.ones(2)}))
-    with pytest.raises(ArgumentError, match="of the hyperedges"):
+    with pytest.raises(ArgumentError, match="assigns to the hyperedges"):
         convert.to_pyg_hypergraph(Converted(Hypergraph.from_lists([[0]], num_nodes=2), hyperedge_attrs={"w": [1]}))
     with pytest.raises(ArgumentError, match="weight='w'"):
         convert.from_pyg(pyg.Data(num_nodes=2, edge_index=torch.tensor([[0], [1]])), weight="w")
