@@ -19,10 +19,16 @@ if TYPE_CHECKING:
     from hgraph.models.hypergraph.phenomnn import PhenomNN
     from hgraph.models.hypergraph.sheaf import SheafHyperGNN
     from hgraph.models.hypergraph.unigcnii import UniGCNII
+    from hgraph.models.node.appnp import APPNP
     from hgraph.models.node.gat import GAT
     from hgraph.models.node.gcn import GCN
+    from hgraph.models.node.gcnii import GCNII
+    from hgraph.models.node.gps import GPS
+    from hgraph.models.node.h2gcn import H2GCN
     from hgraph.models.node.han import HAN
     from hgraph.models.node.hgt import HGT
+    from hgraph.models.node.label_propagation import correct_and_smooth, propagate_labels
+    from hgraph.models.node.linkx import LINKX
     from hgraph.models.node.mlp import MLP
     from hgraph.models.node.rgcn import RGCN
     from hgraph.models.recommend.bprmf import BPRMF
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
     from hgraph.models.vision.yolov13 import YOLOv13
 
 __all__ = [
+    "APPNP",
     "BPRMF",
     "CFKG",
     "CKE",
@@ -52,6 +59,9 @@ __all__ = [
     "GAT",
     "GCMC",
     "GCN",
+    "GCNII",
+    "GPS",
+    "H2GCN",
     "HAN",
     "HGNN",
     "HGNNP",
@@ -59,6 +69,7 @@ __all__ = [
     "KGAT",
     "KGCN",
     "LEGCN",
+    "LINKX",
     "MLP",
     "NFM",
     "RGCN",
@@ -82,15 +93,18 @@ __all__ = [
     "UniGCNII",
     "ViT",
     "YOLOv13",
+    "correct_and_smooth",
     "load_published",
+    "propagate_labels",
     "published_tensors",
 ]
 
+_FUNCTIONS = {name: "hgraph.models.node.label_propagation" for name in ("correct_and_smooth", "propagate_labels")}
 _PUBLISHED = {name: "hgraph.models.vision.published" for name in ("load_published", "published_tensors")}
 
 if not TYPE_CHECKING:  # type checkers read the imports above, and still find names that do not exist
     __getattr__, __dir__ = _lazy(
         __name__,
-        {entry.class_name: entry.module for entry in _MODELS} | _PUBLISHED,
+        {entry.class_name: entry.module for entry in _MODELS} | _PUBLISHED | _FUNCTIONS,
         ("hypergraph", "node", "recommend", "triples", "vision"),
     )

@@ -38,6 +38,7 @@ TASKS = (
 SIZES: dict[str, Callable[[Any], int]] = {
     "features": lambda data: data.num_features,
     "classes": lambda data: data.num_outputs,
+    "nodes": lambda data: data.num_nodes,
     "users": lambda data: data.num_users,
     "items": lambda data: data.num_items,
     "entities": lambda data: data.kg.num_nodes,
@@ -245,6 +246,24 @@ MODELS: tuple[ModelEntry, ...] = (
         "edgeconv", "EdgeConv", "graph", "maximum of a function of differences from the neighbors", title="EdgeConv"
     ),
     _stack("gatedgcn", "GatedGCNConv", "graph", "a gate per edge and channel"),
+    _node(
+        "appnp", "node.appnp:APPNP", "APPNP", "graph", "an MLP, then personalized PageRank of its predictions",
+        width=64,
+    ),
+    _node(
+        "gcnii", "node.gcnii:GCNII", "GCNII", "graph", "GCN's sums, initial residuals, identity maps", width=64,
+    ),
+    _node(
+        "h2gcn", "node.h2gcn:H2GCN", "H2GCN", "graph", "neighbors at distance one and two, kept apart", width=64,
+    ),
+    _node(
+        "linkx", "node.linkx:LINKX", "LINKX", "graph", "a vector per neighbor, beside an MLP of the features",
+        sizes={**_NODES, "num_nodes": "nodes"},
+    ),
+    _node(
+        "gps", "node.gps:GPS", "GPS", "graph", "a local layer beside attention to all nodes", layers=("GPSConv",),
+        width=64,
+    ),
     _node("mlp", "node.mlp:MLP", "MLP", "features", "none; used as the student", width=128, student=True),
     _recommender(
         "kgat", "kgat:KGAT", "KGAT", _COLLABORATIVE,

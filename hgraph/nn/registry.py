@@ -99,6 +99,7 @@ LAYERS: tuple[LayerEntry, ...] = (
     _graph("pna:PNAConv", "mean, maximum, minimum and deviation, scaled by degrees", peers=("PyG",)),
     _graph("edge_conv:EdgeConv", "maximum of a function of differences from the neighbors", peers=("PyG",)),
     _graph("gated:GatedGCNConv", "a gate per edge and channel", edge_features=True, peers=("PyG",)),
+    _graph("gps:GPSConv", "a local layer beside attention to all nodes"),
     _graph("han:HANConv", "attention along meta-paths, then over them", "graphs"),
     _graph("hgt:HGTConv", "attention over all triples, by types and relations", "knowledge graph"),
     _graph("rgcn:RGCNConv", "one matrix per relation: full, basis decomposition, or block-diagonal", "knowledge graph"),

@@ -12,6 +12,7 @@ from torch import nn
 
 from hgraph.data import Interactions
 from hgraph.models import (
+    APPNP,
     BPRMF,
     CFKG,
     CKE,
@@ -20,6 +21,9 @@ from hgraph.models import (
     GAT,
     GCMC,
     GCN,
+    GCNII,
+    GPS,
+    H2GCN,
     HAN,
     HGNN,
     HGNNP,
@@ -27,6 +31,7 @@ from hgraph.models import (
     KGAT,
     KGCN,
     LEGCN,
+    LINKX,
     MLP,
     NFM,
     RGCN,
@@ -105,7 +110,24 @@ def node_model(build, structure, **without):
     return Case(build, over(structure), roundings=16, sizes=(12, 14, 21), without=NO_RESET | without)
 
 
+RINGS = uncompiled("computes the nodes at distance two on the host, so sizes depend on data")
+PER_NODE = dict.fromkeys(("permutation", "empty"), "has a vector per node of one graph")
+EVERY = {"recompile": "the graph of all tokens of a length is a constant of the compiled graph"}
+
+
+def one_graph(n, seed=0, dtype=torch.float64):
+    """Inputs over a graph of 12 nodes, whatever the size."""
+    return over(graph)(12, seed, dtype)
+
+
 NODES = {
+    "APPNP": node_model(lambda: APPNP(IN, 5, CLASSES), graph),
+    "GCNII": node_model(lambda: GCNII(IN, 5, CLASSES, num_layers=4), graph),
+    "GPS": node_model(lambda: GPS(IN, 8, CLASSES), graph, **EVERY),
+    "H2GCN": node_model(lambda: H2GCN(IN, 5, CLASSES), graph, **RINGS),
+    "LINKX": dataclasses.replace(
+        node_model(lambda: LINKX(IN, 5, CLASSES, num_nodes=12), graph, **PER_NODE), inputs=one_graph, sizes=(12, 12, 12)
+    ),
     "GAT": node_model(lambda: GAT(IN, 5, CLASSES, num_heads=2), graph),
     "GCN": node_model(lambda: GCN(IN, 5, CLASSES), graph),
     "HAN": node_model(lambda: HAN(IN, 5, CLASSES, num_paths=3, num_heads=2, semantic_channels=4), paths),

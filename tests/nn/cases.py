@@ -35,6 +35,7 @@ from hgraph.nn import (
     GATv2Conv,
     GCNConv,
     GINConv,
+    GPSConv,
     HANConv,
     HGNNConv,
     HGNNPConv,
@@ -125,6 +126,7 @@ def with_edges(n, seed=0, dtype=torch.float64):
 
 
 HOST = "node types are counted on the host, so the sizes of their groups depend on data"
+EVERY = {"recompile": "the graph of all tokens of a length is a constant of the compiled graph"}
 EDGES = {"permutation": "features of edges change their order; tests/nn/test_graph.py moves them"}
 STRUCTURED = {
     "GATConv": Case(lambda: GATConv(IN, OUT, num_heads=2), over(graph)),
@@ -148,6 +150,7 @@ STRUCTURED = {
     "SGConv": Case(lambda: SGConv(IN, OUT), over(graph)),
     "TAGConv": Case(lambda: TAGConv(IN, OUT), over(graph)),
     "TransformerConv": Case(lambda: TransformerConv(IN, OUT, num_heads=2, gate=True), over(graph)),
+    "GPSConv": Case(lambda: GPSConv(4, num_heads=2), over(graph, 4), without=EVERY),
     "HANConv": Case(lambda: HANConv(4, 3, 2, num_heads=2, semantic_channels=5), over(paths, 4)),
     "HGNNConv": Case(lambda: HGNNConv(IN, OUT), over(hypergraph)),
     "HGNNConv unweighted": Case(

@@ -6,6 +6,7 @@ from hgraph.nn.graph.gated import GatedGCNConv
 from hgraph.nn.graph.gatv2 import GATv2Conv
 from hgraph.nn.graph.gcn import GCNConv
 from hgraph.nn.graph.gin import GINConv
+from hgraph.nn.graph.gps import GPSConv
 from hgraph.nn.graph.han import HANConv
 from hgraph.nn.graph.hgt import HGTConv
 from hgraph.nn.graph.pna import PNAConv
@@ -21,6 +22,7 @@ __all__ = [
     "GATv2Conv",
     "GCNConv",
     "GINConv",
+    "GPSConv",
     "GatedGCNConv",
     "HANConv",
     "HGTConv",
