@@ -178,7 +178,7 @@ def config_of_run(on: Prepared, options: dict[str, Any], command: str, source: s
         "train / validation / test": f"{len(parts.train)} / {len(parts.val)} / {len(parts.test)}",
         "setting": on.setting.value,
         "model": on.model.name,
-        "optimiser": f"Adam; {kept}",
+        "optimizer": f"Adam; {kept}",
         **options,
         "task": on.task.settings(),
         **environment_info(),
@@ -229,6 +229,7 @@ def write_run(
 def _markdown(
     on: Prepared, title: str, figures: dict[str, Any], config: dict[str, Any], pictures: dict[str, bytes]
 ) -> str:
+    from hgraph.distill.report import setting_cells
     from hgraph.train.plots import CAPTIONS
 
     def rows(values: dict[str, Any]) -> list[str]:
@@ -246,6 +247,9 @@ def _markdown(
     lines += [f"- {note}" for note in (f"License: {about.license}.", f"Citation: {about.citation}")]
     lines += [f"- {note}" for note in (*about.caveats, *notes)]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    lines += rows({key: value for key, value in config.items() if key != "command"})
+    settings = {key: value for key, value in config.items() if key != "command"}
+    if "hidden" in settings and settings["hidden"] is None:
+        settings["hidden"] = on.model.width  # the default of the network
+    lines += [f"| {key.replace('_', ' ')} | {text} |" for key, text in setting_cells(settings)]
     lines += ["", "## Reproduce", "", "```", config["command"], "```", ""]
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from hgraph.files import write_atomically
 from hgraph.train.checkpoint import weights_file
 from hgraph.train.plots import CAPTIONS, COLORS, learning_curve, structure_picture, task_plots
 
-__all__ = ["aligned", "markdown", "table", "table_rows", "write_report"]
+__all__ = ["aligned", "markdown", "setting_cells", "table", "table_rows", "write_report"]
 
 _HEADER = ["parameters", "one node", "all nodes", "speed-up one", "speed-up all"]
 
@@ -86,7 +86,7 @@ def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[st
     if comparison.student.unseen is not None:
         header.insert(2, "unseen nodes")
     rows = [header]
-    for key, model in comparison.items():
+    for key, model in _student_first(comparison):
         row = [names[key], task.format(task.main, model.main)]
         if model.unseen is not None:
             row.append(task.format(task.main, model.unseen))
@@ -95,6 +95,11 @@ def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[st
         row += [_times(model.speed_up(comparison.teacher, which)) for which in ("one", "all")]
         rows.append(row)
     return rows
+
+
+def _student_first(comparison: Comparison) -> list[tuple[str, Measured]]:
+    """The models in the order of the tables: first the student, which is what a distillation delivers."""
+    return list(comparison.items())[::-1]
 
 
 def table(comparison: Comparison, names: Mapping[str, str]) -> str:
@@ -129,12 +134,15 @@ def _markdown(
 ) -> str:
     task, rows = comparison.student.task, table_rows(comparison, names)
     if comparison.student.ece is not None:
-        calibration = [["ECE", "ECE calibrated"], *([f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items())]
+        calibration = [
+            ["ECE", "ECE calibrated"],
+            *([f"{m.ece:.3f}", _calibrated(m)] for _, m in _student_first(comparison)),
+        ]
         rows = [row + more for row, more in zip(rows, calibration, strict=True)]
     else:
         others = [name for name in comparison.student.metrics if name != task.main]
         rows[0] += [task.name_of(name) for name in others]
-        for row, (_, model) in zip(rows[1:], comparison.items(), strict=True):
+        for row, (_, model) in zip(rows[1:], _student_first(comparison), strict=True):
             row += [task.format(name, model.metrics[name]) for name in others]
     lines = [f"# {title}", "", *markdown(rows), ""]
     lines += [_sentence(comparison), "", f"![Validation {task.select} over epochs](learning_curve.png)", ""]
@@ -146,7 +154,8 @@ def _markdown(
     lines += [f"- {text}" for text in _explanations(comparison, names, config)]
     lines += ["", "## The data", "", "![The structure](structure.png)", "", *(f"- {note}" for note in notes)]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
-    lines += [f"| {key} | {_cell(value)} |" for key, value in config.items() if key not in ("command", "run")]
+    shown = {key: value for key, value in config.items() if key not in ("command", "run")}
+    lines += [f"| {key} | {text} |" for key, text in setting_cells(shown)]
     if "command" in config:
         lines += ["", "## Reproduce", "", "```", str(config["command"]), "```"]
     lines += ["", f"Files: {files}.", ""]
@@ -221,7 +230,14 @@ def _json(value: Any, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, **options)
 
 
+def setting_cells(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, text) of each setting that has a value, for a Markdown table."""
+    return [(key, _cell(value)) for key, value in settings.items() if value is not None]
+
+
 def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key.replace('_', ' ')} {_cell(v)}" for key, v in value.items() if v is not None)
     return str(value).replace("|", "\\|")
 
 
