@@ -97,8 +97,18 @@ def did_you_mean(given: object, known: Iterable[str], otherwise: str = "") -> st
 
     >>> did_you_mean("hgnnn", ["gcn", "hgnn", "mlp"])
     "Did you mean 'hgnn' or 'gcn'?"
+    >>> did_you_mean("hgnnp", ["hgnn", "hgnn+"])
+    "Did you mean 'hgnn+'?"
     """
     names, text = {name.lower(): name for name in known}, str(given).lower()
+    same = [name for low, name in names.items() if _letters(low) == _letters(text)]
+    if same:
+        return f"Did you mean {same[0]!r}?"
     near = [names[low] for low in difflib.get_close_matches(text, names, n=3, cutoff=0.5)]
     near += [name for low, name in names.items() if text and text in low and name not in near][: 3 - len(near)]
     return f"Did you mean {' or '.join(map(repr, near))}?" if near else otherwise
+
+
+def _letters(name: str) -> str:
+    """A name without hyphens and blanks, and with the p of "plus" for +, as in class names."""
+    return "".join({"+": "p", "-": "", "_": "", " ": ""}.get(c, c) for c in name).replace("plus", "p")

@@ -73,7 +73,8 @@ class Report:
 
     def settings(self, config: Mapping[str, Any], *, omit: Sequence[str] = ("command",)) -> Report:
         """A section with the settings of a run, without those that are None."""
-        rows = [[name.replace("_", " "), str(v)] for name, v in config.items() if name not in omit and v is not None]
+        given = {name: value for name, value in config.items() if name not in omit and value is not None}
+        rows = [[name.replace("_", " "), _setting(value)] for name, value in given.items()]
         return self.section("Settings").table([["setting", "value"], *rows], align="left")
 
     def command(self, command: str, title: str = "## Reproduce") -> Report:
@@ -114,6 +115,12 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         return "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
 
     return "\n".join([line(rows[0]), "  ".join("-" * w for w in widths), *(line(row) for row in rows[1:])])
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_setting(v)}" for name, v in value.items() if v is not None)
+    return str(value)
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -789,7 +789,7 @@ MUTATIONS += [
          "tests/train/test_recommender.py"),
         ("items are drawn as entities", "data/interactions.py", ">= self.num_items).long()", ">= 0).long()",
          "tests/data/test_interactions.py"),
-        ("names over lines", "draw/hypergraphs.py", "extents, lines)", "extents, None)",
+        ("names over lines", "draw/marks.py", "extents, lines)", "extents, None)",
          "tests/structure/test_knowledge_graph.py"),
     )
 ]  # fmt: skip

@@ -171,7 +171,7 @@ def draw_mass_by_type(masses: Mapping[str, Tensor], ax: Axes | None = None) -> A
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['near', 'far']
     """
-    from hgraph.draw.hypergraphs import INK, PALETTE, new_axes
+    from hgraph.draw.marks import INK, PALETTE, new_axes
 
     ax = new_axes(ax, size=(6.4, 3.2))
     heads = len(next(iter(masses.values())))
@@ -191,7 +191,7 @@ def draw_column_mass(mass: Tensor, ax: Axes | None = None) -> Axes:
     >>> draw_column_mass(torch.tensor([[0.75, 0.25]])).get_ylabel()
     'head'
     """
-    from hgraph.draw.hypergraphs import INK, new_axes
+    from hgraph.draw.marks import INK, new_axes
 
     ax = new_axes(ax, size=(6.4, 0.9 + 0.3 * len(mass)))
     picture = ax.imshow(mass.numpy(), aspect="auto", cmap="cividis_r", vmin=0, interpolation="nearest")

@@ -101,6 +101,24 @@ def knn_graph(
     return Graph.from_edge_index(pairs, num_nodes=found.num_points, directed=directed).to(found.device)
 
 
+def nearest_to(x: Tensor, others: Tensor, k: int, *, metric: str = "euclidean", chunk: int = 2048) -> Tensor:
+    """For each point of ``x`` [N, F], its k nearest of ``others`` [M, F], as ids [N, min(k, M)]; ties as above.
+
+    >>> nearest_to(torch.tensor([[0.9]]), torch.tensor([[0.0], [1.0], [5.0]]), 2).tolist()
+    [[0, 1]]
+    """
+    x, others = _points(x)[0], _points(others)[0]
+    if metric == "cosine":
+        x, others = _unit(x), _unit(others)
+    both, k = torch.cat([others, x]), min(k, len(others))
+    found = [torch.empty(0, k, dtype=torch.long)]
+    for rows in torch.arange(len(others), len(both)).split(chunk):
+        distance = _distances(both, rows, torch.arange(len(others)).expand(len(rows), -1))
+        chosen = _smallest(distance, k)
+        found.append(torch.arange(len(others)).expand(len(rows), -1)[chosen].view(len(rows), k))
+    return torch.cat(found)
+
+
 class _Found(NamedTuple):
     """Pairs of a point and one of its nearest neighbors, by point, then by neighbor; the device of the points."""
 

@@ -14,6 +14,7 @@ __all__ = [
     "TOWERS",
     "ClassWeight",
     "Network",
+    "PairSplit",
     "Pretrained",
     "Select",
     "Teacher",
@@ -47,6 +48,14 @@ class Select(Enum):
     AUC = "auc"
     LOSS = "loss"
     MAE = "mae"
+
+
+class PairSplit(Enum):
+    """How interactions are split: at random, by time (latest held out), or by the last ones of each user."""
+
+    RANDOM = "random"
+    TIME = "time"
+    LAST = "last"
 
 
 class ClassWeight(Enum):

@@ -54,7 +54,9 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
             typer.echo("hgraph: error: " + located(" ".join(str(error).split()), command), err=True)
             raise typer.Exit(2) from None
         except OSError as error:
-            printing = error.errno in (errno.ENOSPC, errno.EPIPE, errno.EBADF, errno.EIO)
+            if error.errno == errno.EPIPE and not error.filename:
+                raise  # the reader has gone; `hgraph.cli.entry` ends the program quietly
+            printing = error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO)
             if error.strerror is None or not (error.filename or printing):
                 raise
             place = error.filename or "standard output"  # `files.writing` sets the file name

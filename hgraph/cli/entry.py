@@ -9,6 +9,8 @@ import sys
 
 __all__ = ["main"]
 
+_CLOSED = 141  # 128 + SIGPIPE, the exit status of a program whose reader has gone
+
 
 def main() -> None:
     """Entry point of the ``hgraph`` command."""
@@ -31,10 +33,12 @@ def main() -> None:
 
 
 def _unprinted(error: OSError) -> int:
-    _say(f"hgraph: error: standard output: {error.strerror or error}")
+    closed = error.errno == errno.EPIPE  # `hgraph ... | head` has seen enough: no error, as for other programs
+    if not closed:
+        _say(f"hgraph: error: standard output: {error.strerror or error}")
     # otherwise the interpreter flushes again at exit and prints a traceback
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return 1
+    return _CLOSED if closed else 1
 
 
 def _run() -> int:
@@ -45,6 +49,8 @@ def _run() -> int:
     except SystemExit as end:
         if end.code == 130:
             raise KeyboardInterrupt from None
+        if end.code == 1 and type(sys.stdout).__name__ == "PacifyFlushWrapper":  # typer's, once the reader has gone
+            return _CLOSED
         if isinstance(end.code, str):
             _say(end.code)
         return end.code if isinstance(end.code, int) else int(end.code is not None)

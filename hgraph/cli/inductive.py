@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hgraph.data import Data
     from hgraph.structure import Graph, Hypergraph
 
-__all__ = ["with_new_nodes"]
+__all__ = ["joins_neighbors", "with_new_nodes"]
 
 
 def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], reading: TableOptions | None = None) -> Data:
@@ -23,7 +23,8 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
         data: the network's input, with the ``encoder`` and the ``node_names`` of the tables it was built from.
         nodes: one row per new node, with its id and the columns of the features.
         links: ``hyperedges`` or ``edges`` among new nodes and between new and known nodes; with both None, the new
-            nodes are isolated. A hyperedge with a known name gets additional members.
+            nodes are isolated, or, where hyperedges join nearest neighbors (`joins_neighbors`), each gets a hyperedge
+            with the known nodes of the nearest features. A hyperedge with a known name gets additional members.
         reading: how the tables are read; its columns are roles of all tables, or features of the nodes file. Its
             delimiter is that of the nodes file.
 
@@ -72,6 +73,8 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
         made = from_tables({"id": ids}, **options)[0]
         added = made.structure, made.meta.get("hyperedge_names") or ()
     x = torch.cat([data.x, encoder.transform(table).to(data.x)])
+    if joins_neighbors(data) and not any(links.values()):
+        added = _nearest(data, x[data.num_nodes :]), ()
     y = torch.cat(
         [data.y, data.y.new_full((len(new_names), *data.y.shape[1:]), torch.nan if data.y.is_floating_point() else -1)]
     )
@@ -82,6 +85,28 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
         joined = _joined_hypergraphs(structure, added[0], data.meta.get("hyperedge_names") or (), added[1])
     meta = dict(data.meta) | {"node_names": ids}
     return dataclasses.replace(data, structure=joined, x=x, y=y, meta=meta, splits={})
+
+
+def joins_neighbors(data: Data) -> bool:
+    """Whether the hyperedges were made from the features, one per node with its nearest neighbors."""
+    from hgraph.data.derived import STRUCTURE_FROM
+
+    recipe = data.meta.get(STRUCTURE_FROM)
+    return isinstance(recipe, dict) and recipe.get("builder") == "knn_hypergraph"
+
+
+def _nearest(data: Data, x: Any) -> Hypergraph:
+    """A hyperedge per new node: itself and its nearest known nodes, so that rows do not depend on each other."""
+    import torch
+
+    from hgraph.builders.points import nearest_to
+    from hgraph.data.derived import STRUCTURE_FROM
+    from hgraph.structure import Hypergraph
+
+    recipe = data.meta[STRUCTURE_FROM]
+    near = nearest_to(x.cpu(), data.x.cpu(), recipe["k"], metric=recipe.get("metric", "euclidean"))
+    own = torch.arange(data.num_nodes, data.num_nodes + len(x))
+    return Hypergraph.from_lists(torch.cat([own[:, None], near], 1).tolist(), num_nodes=data.num_nodes + len(x))
 
 
 def _empty(is_graph: bool, num_nodes: int) -> Graph | Hypergraph:

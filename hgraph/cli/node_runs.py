@@ -179,7 +179,7 @@ def config_of_run(on: Prepared, options: dict[str, Any], command: str, source: s
         "train / validation / test": f"{len(parts.train)} / {len(parts.val)} / {len(parts.test)}",
         "setting": on.setting.value,
         "model": on.model.name,
-        "optimiser": f"Adam; {kept}",
+        "optimizer": f"Adam; {kept}",
         **options,
         "task": on.task.settings(),
         **environment_info(),
@@ -239,4 +239,6 @@ def _markdown(
     about, notes = on.dataset, added(on.dataset, on.model)
     report.section("The data").picture("The structure", "structure.png")
     report.bullets([f"License: {about.license}.", f"Citation: {about.citation}", *about.caveats, *notes])
+    if config.get("hidden", 0) is None:
+        config = config | {"hidden": on.model.width}  # the default of the network
     return str(report.settings(config).command(config["command"]))

@@ -193,7 +193,7 @@ def _network_blocks(
     import torch
 
     from hgraph import datasets
-    from hgraph.cli.inductive import with_new_nodes
+    from hgraph.cli.inductive import joins_neighbors, with_new_nodes
     from hgraph.data.labels import labeled
 
     if is_run(str(run)):
@@ -217,7 +217,7 @@ def _network_blocks(
     network = load_weights(settings.networks(data)[name], run, name, data, place)
     classes = tuple(class_names(data))
     kind = settings.model.data
-    if rows is not None and kind != "features" and not any(links.values()):
+    if rows is not None and kind != "features" and not any(links.values()) and not joins_neighbors(data):
         raise ArgumentError("hyperedges", "--hyperedges or --edges of the new nodes", "none", _no_links(run))
     chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y)
     if rows is not None:

@@ -98,15 +98,18 @@ def _finished(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _summary(values: list[float | None]) -> tuple[float | None, float | None]:
-    """The mean and the sample deviation of the values that are there."""
+    """The mean and the sample deviation of the values that are there; the deviation is None for a single one."""
     present = [float(value) for value in values if value is not None and math.isfinite(value)]
     if not present:
         return None, None
-    return statistics.fmean(present), statistics.stdev(present) if len(present) > 1 else 0.0
+    return statistics.fmean(present), statistics.stdev(present) if len(present) > 1 else None
 
 
 def _shown(pair: tuple[float | None, float | None]) -> str:
-    return "-" if pair[0] is None else f"{pair[0]:.4f} \u00b1 {pair[1]:.4f}"
+    """The mean and its deviation; a single value has none."""
+    if pair[0] is None:
+        return "-"
+    return f"{pair[0]:.4f}" if pair[1] is None else f"{pair[0]:.4f} \u00b1 {pair[1]:.4f}"
 
 
 def _report(

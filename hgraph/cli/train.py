@@ -16,6 +16,7 @@ from hgraph.cli.choices import (
     STARTERS,
     ClassWeight,
     Network,
+    PairSplit,
     Pretrained,
     Select,
     listed,
@@ -48,14 +49,6 @@ class Schedule(Enum):
 
     CONSTANT = "constant"
     COSINE = "cosine"
-
-
-class PairSplit(Enum):
-    """How interactions are split: at random, by time (latest held out), or by the last ones of each user."""
-
-    RANDOM = "random"
-    TIME = "time"
-    LAST = "last"
 
 
 class Precision(Enum):

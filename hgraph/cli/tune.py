@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.choices import RECOMMENDERS, ClassWeight, Network, Select, value_of
+from hgraph.cli.choices import RECOMMENDERS, ClassWeight, Network, PairSplit, Select, value_of
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, plain_errors
 from hgraph.cli.node_runs import (
     METRICS,
@@ -22,7 +22,8 @@ from hgraph.cli.node_runs import (
     prepared,
     write_run,
 )
-from hgraph.cli.numbers import SETTINGS, whole
+from hgraph.cli.numbers import SETTINGS, real, whole
+from hgraph.cli.reading import TableOptions
 from hgraph.cli.runs import REPORT, check_folder, running
 from hgraph.cli.teachers import Setting
 from hgraph.cli.threads import ThreadsOption, node_step, training_threads
@@ -70,6 +71,18 @@ def tune(
     class_weight: Annotated[
         ClassWeight | None, typer.Option(help="balanced: rare classes weigh as much as frequent ones in the loss.")
     ] = None,
+    min_rating: Annotated[
+        float | None, real(low=-1e12, high=1e12, help="Leave out pairs of interactions.csv with lower ratings.")
+    ] = None,
+    split: Annotated[
+        PairSplit | None, typer.Option(help="How pairs of interactions.csv are split; default random.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="role=column, for other names in interactions.csv and triples.csv; repeatable."),
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="Delimiter of interactions.csv and triples.csv.")] = None,
+    decimal: Annotated[str | None, typer.Option(help="Decimal separator of ratings, . or , (default .).")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Output folder; default: runs/tune-<dataset>-<model>-<seed>.")
     ] = None,
@@ -99,11 +112,17 @@ def tune(
     about = {"dataset": dataset, "model": model.value, "setting": setting.value, "epochs": epochs, "seed": seed}
     task = {"select": value_of(select), "class_weight": value_of(class_weight)}
     about |= {name: value for name, value in task.items() if value is not None}
+    reading = TableOptions.of(column, delimiter, decimal).given()
+    reading |= {} if min_rating is None else {"min_rating": min_rating}
+    reading |= {} if split is None else {"split": split.value}
+    about |= reading
     run: _Training | _Recommending
     if recommends:
         _reject_other_options(model.value, setting, task)
-        run = _Recommending.of(dataset, model.value, epochs, seed, device, root)
+        run = _Recommending.of(dataset, model.value, epochs, seed, device, root, **reading)
     else:
+        for name in reading:
+            raise ArgumentError(name, f"no value, because this option does not apply to {model.value}", "a value")
         where = device_of(device)
         run = _Training(
             prepared(dataset, find(model.value), setting, seed, root=root, device=where, **task), epochs, seed
@@ -144,7 +163,9 @@ def _command(about: dict[str, Any], settings: dict[str, Any]) -> str:
     words = ["hgraph", "train", about["dataset"], "--model", about["model"], "--seed", str(about["seed"])]
     words += [] if about["model"] in RECOMMENDERS else ["--setting", about["setting"]]
     words += ["--epochs", str(about["epochs"])]
-    options = settings | {name: about[name] for name in ("select", "class_weight") if name in about}
+    names = ("select", "class_weight", "min_rating", "split", "delimiter", "decimal")
+    options = settings | {name: about[name] for name in names if name in about}
+    words += [f"--column={role}={column}" for role, column in about.get("columns", {}).items()]
     return shlex.join([*words, *(f"--{n.replace('_', '-')}={v}" for n, v in options.items())])
 
 
@@ -250,11 +271,13 @@ class _Recommending:
     measure = "recall"
 
     @classmethod
-    def of(cls, dataset: str, model: str, epochs: int, seed: int, device: str, root: Path | None) -> _Recommending:
+    def of(
+        cls, dataset: str, model: str, epochs: int, seed: int, device: str, root: Path | None, **reading: Any
+    ) -> _Recommending:
         """Load the data set, and make the object that trains on it."""
         from hgraph.cli.recommenders import load_interactions
 
-        loaded = load_interactions(dataset, root, seed)
+        loaded = load_interactions(dataset, root, seed, **reading)
         return cls(loaded[0], loaded.name, model, epochs, seed, device)
 
     def __init__(self, data: Any, name: str, model: str, epochs: int, seed: int, device: str) -> None:

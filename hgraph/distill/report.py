@@ -87,7 +87,7 @@ def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[st
     if comparison.student.unseen is not None:
         header.insert(2, "unseen nodes")
     rows = [header]
-    for key, model in comparison.items():
+    for key, model in _student_first(comparison):
         row = [names[key], task.format(task.main, model.main)]
         if model.unseen is not None:
             row.append(task.format(task.main, model.unseen))
@@ -96,6 +96,11 @@ def table_rows(comparison: Comparison, names: Mapping[str, str]) -> list[list[st
         row += [_times(model.speed_up(comparison.teacher, which)) for which in ("one", "all")]
         rows.append(row)
     return rows
+
+
+def _student_first(comparison: Comparison) -> list[tuple[str, Measured]]:
+    """The models in the order of the tables: first the student, which is what a distillation delivers."""
+    return list(comparison.items())[::-1]
 
 
 def table(comparison: Comparison, names: Mapping[str, str]) -> str:
@@ -114,12 +119,15 @@ def _markdown(
 ) -> str:
     task, rows = comparison.student.task, table_rows(comparison, names)
     if comparison.student.ece is not None:
-        calibration = [["ECE", "ECE calibrated"], *([f"{m.ece:.3f}", _calibrated(m)] for _, m in comparison.items())]
+        calibration = [
+            ["ECE", "ECE calibrated"],
+            *([f"{m.ece:.3f}", _calibrated(m)] for _, m in _student_first(comparison)),
+        ]
         rows = [row + more for row, more in zip(rows, calibration, strict=True)]
     else:
         others = [name for name in comparison.student.metrics if name != task.main]
         rows[0] += [task.name_of(name) for name in others]
-        for row, (_, model) in zip(rows[1:], comparison.items(), strict=True):
+        for row, (_, model) in zip(rows[1:], _student_first(comparison), strict=True):
             row += [task.format(name, model.metrics[name]) for name in others]
     report = Report(title).table(rows).text(_sentence(comparison))
     report.picture(f"Validation {task.select} over epochs", "learning_curve.png")

@@ -7,14 +7,28 @@ a window or global state: save it with ``ax.figure.savefig("picture.png")``.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor
 
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.draw.layout import rounded_hull, seriate
+from hgraph.draw.marks import (
+    INK,
+    LINE,
+    add_to_legend,
+    check_labels,
+    draw_edges,
+    draw_hulls,
+    figure_size,
+    finish,
+    layout_of,
+    new_axes,
+    node_radius,
+    scaled,
+)
+from hgraph.draw.matrix import draw_adjacency
+from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,11 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_graph", "draw_hypergraph"]
 
-# Okabe and Ito's palette, distinguishable with common color blindness; black is for text.
-PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-MISSING, INK, LINE = "#B8B8B8", "#222222", "#8C8C8C"
-RIMS = ("white", INK, "#A0A0A0")  # further classes reuse the palette with another rim
-_MAX_NODES = 1500
+_MAX_DOTS = 150  # nodes and hyperedges of a picture with dots
+_COVERED = 0.35  # nodes under a hull that are not members, over the incidences
+_DEPTH = 3.5  # hulls over a node, on average
 
 
 # ---------------------------------------------------------------------- the two pictures
@@ -59,15 +71,15 @@ def draw_graph(
     Raises:
         ArgumentError: too many nodes, or labels or names of another length.
     """
-    labels, names = _checked(graph.num_nodes, labels, names, "graph.subgraph(nodes).draw()")
-    ax = new_axes(ax)
+    labels, names = check_labels(graph.num_nodes, labels, names, "graph.subgraph(nodes).draw()")
+    ax = new_axes(ax, figure_size(names))
     source, target = graph.edge_index.cpu().numpy()
-    at = _layout(graph.num_nodes, np.stack([source, target], 1), seed)
-    size = _node_radius(at, names)
+    at = layout_of(graph.num_nodes, np.stack([source, target], 1), seed)
+    size = node_radius(at, names)
     weight = None if graph.adj.weight is None else graph.adj.weight.detach().double().abs().cpu().numpy()
-    width = _scaled(weight, len(source), 0.8, 0.4, 3.5)
-    _draw_edges(ax, at, source, target, width, size, graph.directed)
-    _finish(ax, at, size, labels, names, title, [])
+    width = scaled(weight, len(source), 0.8, 0.4, 3.5)
+    draw_edges(ax, at, source, target, width, size, graph.directed)
+    finish(ax, at, size, labels, names, title, [])
     return ax
 
 
@@ -77,11 +89,16 @@ def draw_hypergraph(
     *,
     labels: Any = None,
     names: Sequence[Any] | None = None,
+    hyperedge_names: Sequence[Any] | None = None,
+    form: Literal["auto", "hulls", "bipartite", "matrix"] = "auto",
     seed: int = 0,
     max_hyperedges: int = 50,
     title: str | None = None,
 ) -> Axes:
     """Nodes with a soft hull around the members of each hyperedge: circle, capsule, or rounded polygon.
+
+    Where hulls would cover many nodes that are not members, hyperedges are squares that lines join to their members
+    (``"bipartite"``); and beyond 150 nodes and hyperedges, they are rows of a matrix (``"matrix"``).
 
     Nodes with common hyperedges are close together (spring layout of the star expansion). Hyperedges with common
     members get different colors as far as possible. Line widths follow the hyperedge weights, dot sizes
@@ -93,6 +110,8 @@ def draw_hypergraph(
         ax: axes to draw into, or None for new ones.
         labels: [N] classes (integers, -1 is missing, or texts): colors, and a legend.
         names: [N] texts; short ones are drawn inside the nodes, longer ones above.
+        hyperedge_names: [M] texts, for squares; hulls have no names.
+        form: ``"hulls"``, ``"bipartite"``, ``"matrix"``, or the first of them that can be read.
         seed: fixes the layout.
         max_hyperedges: only this many get a hull, and the title says so; all hyperedges affect the layout.
         title: the title, or None.
@@ -101,251 +120,97 @@ def draw_hypergraph(
         The axes.
 
     Raises:
-        ArgumentError: too many nodes, or labels or names of another length.
+        ArgumentError: too many nodes, labels or names of another length, or another form.
     """
     if max_hyperedges < 0:
         raise ArgumentError("max_hyperedges", "a number >= 0", max_hyperedges)
-    labels, names = _checked(hg.num_nodes, labels, names, "hg.subhypergraph(nodes).draw()")
-    ax = new_axes(ax)
+    if form not in ("auto", "hulls", "bipartite", "matrix"):
+        raise ArgumentError("form", "'auto', 'hulls', 'bipartite' or 'matrix'", repr(form))
+    if hyperedge_names is not None and len(hyperedge_names) != hg.num_hyperedges:
+        raise ArgumentError("hyperedge_names", f"{hg.num_hyperedges} texts", len(hyperedge_names))
+    if form == "matrix" or (form == "auto" and hg.num_nodes + hg.num_hyperedges > _MAX_DOTS):
+        check_labels(hg.num_nodes, labels, names, None)
+        return _draw_matrix(hg, ax, title, labels is not None or names is not None or hyperedge_names is not None)
+    labels, names = check_labels(hg.num_nodes, labels, names, "hg.subhypergraph(nodes).draw()")
     node, hyperedge = hg.v2e.indices.cpu().numpy().astype(int), hg.v2e.target.cpu().numpy().astype(int)
     pairs = np.stack([node, hyperedge + hg.num_nodes], 1)
-    at = _layout(hg.num_nodes + hg.num_hyperedges, pairs, seed, keep=hg.num_nodes)
-    size = _node_radius(at, names)
+    at = layout_of(hg.num_nodes + hg.num_hyperedges, pairs, seed, keep=hg.num_nodes)
     members = [np.asarray(e) for e in hg.to_lists()[:max_hyperedges]]
+    if form == "bipartite" or (form == "auto" and _hides(at, members)):
+        return _draw_bipartite(hg, ax, pairs, labels, names, hyperedge_names, seed, title)
+    ax = new_axes(ax, figure_size(names))
+    size = node_radius(at, names)
     weight = None if hg.hyperedge_weight is None else hg.hyperedge_weight.detach().double().abs().cpu().numpy()
-    width = _scaled(weight, hg.num_hyperedges, 1.4, 0.6, 3.6)
-    outlines = _draw_hulls(ax, at, members, width, size)
+    width = scaled(weight, hg.num_hyperedges, 1.4, 0.6, 3.6)
+    outlines = draw_hulls(ax, at, members, width, size)
     if hg.node_weight is not None:
-        size = size * _scaled(hg.node_weight.detach().double().abs().cpu().numpy(), len(at), 1.0, 0.6, 1.5)
+        size = size * scaled(hg.node_weight.detach().double().abs().cpu().numpy(), len(at), 1.0, 0.6, 1.5)
     notes = [] if title is None else [title]
     if hg.num_hyperedges > max_hyperedges:
         notes.append(f"the first {max_hyperedges} of {hg.num_hyperedges} hyperedges")
     if empty := sum(len(m) == 0 for m in members):
         notes.append(f"{empty} hyperedge{'s' * (empty > 1)} without members, not shown")
-    _finish(ax, at, size, labels, names, "\n".join(notes) or None, outlines)
+    finish(ax, at, size, labels, names, "\n".join(notes) or None, outlines)
     return ax
 
 
-# ---------------------------------------------------------------------- figures and arguments
+def _hides(at: np.ndarray, members: list[np.ndarray]) -> bool:
+    """Whether so many hulls lie over each other, or over nodes that are not members, that they cannot be read."""
+    from matplotlib.path import Path
+
+    wide = [own for own in members if len(own) > 2]
+    covered = sum(int(Path(rounded_hull(at[own], 1e-6)).contains_points(at).sum()) - len(own) for own in wide)
+    incidences = max(sum(map(len, wide)), 1)
+    return covered > _COVERED * incidences or (bool(wide) and covered + incidences > _DEPTH * len(at))
 
 
-def new_axes(ax: Axes | None, size: tuple[float, float] = (6.4, 5.6)) -> Axes:
-    """The given axes, or those of a new figure (see the module docstring)."""
-    if ax is not None:
-        if not hasattr(ax, "add_patch"):
-            hint = 'To save the picture: structure.draw().figure.savefig("picture.png")'
-            raise ArgumentTypeError("ax", "matplotlib axes or None", repr(ax), hint)
-        return ax
-    ipython = sys.modules.get("IPython")
-    if "matplotlib.pyplot" in sys.modules or (ipython is not None and ipython.get_ipython() is not None):
-        from matplotlib import pyplot
-
-        return pyplot.subplots(figsize=size, layout="constrained")[1]
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure.subplots()
-
-
-def _checked(count: int, labels: Any, names: Any, instead: str) -> tuple[np.ndarray | None, list[str] | None]:
-    """Labels and names as array and list; raises if they are invalid."""
-    if count > _MAX_NODES:
-        hint = f"Draw a part of it: {instead}"
-        raise ArgumentError("structure", f"at most {_MAX_NODES:,} nodes to draw", f"{count:,}", hint)
-    if labels is not None:
-        labels = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-        if labels.shape != (count,):
-            raise ArgumentError("labels", f"{count} entries (one per node)", f"shape {list(labels.shape)}")
-    if names is not None:
-        names = [str(name) for name in names]
-        if len(names) != count:
-            raise ArgumentError("names", f"{count} texts (one per node)", len(names))
-    return labels, names
-
-
-def _scaled(
-    values: np.ndarray | None, count: int, plain: float, low: float, high: float, largest: float | None = None
-) -> np.ndarray:
-    """Widths between low and high in proportion to the values; ``plain`` if all values are equal.
-
-    ``largest`` is the value that gets width ``high``; None takes the maximum.
-    """
-    if values is None or not len(values) or not np.isfinite(values).all():
-        return np.full(count, plain)
-    if largest is None and values.max() == values.min():
-        return np.full(count, plain)
-    return low + (high - low) * np.minimum(values / max(largest or values.max(), 1e-300), 1.0)
-
-
-def _layout(count: int, pairs: np.ndarray, seed: int, keep: int | None = None) -> np.ndarray:
-    """Positions of the first ``keep`` of ``count`` nodes."""
-    from hgraph.draw.layout import spring
-
-    keep = count if keep is None else keep
-    alone = np.setdiff1d(np.arange(keep, count), pairs)  # hyperedges without members take no space
-    number = np.cumsum(~np.isin(np.arange(count), alone)) - 1
-    return spring(count - len(alone), number[pairs], seed)[:keep]
-
-
-def _node_radius(at: np.ndarray, names: list[str] | None) -> np.ndarray:
-    """Radii of the dots in layout units: as large as close neighbors allow."""
-    if len(at) < 2:
-        return np.full(len(at), 0.16)
-    from scipy.spatial import cKDTree
-
-    near = cKDTree(at).query(at, k=2)[0][:, 1]
-    span = float(np.ptp(at, axis=0).max())
-    inside = names is not None and max(map(len, names)) <= _INSIDE
-    wanted = span * (0.026 if inside else 0.015)
-    return np.full(len(at), min(max(wanted, 0.05), max(0.45 * float(np.quantile(near, 0.1)), span * 0.004)))
-
-
-# ---------------------------------------------------------------------- ink
-
-_INSIDE, _POINTS = 3, 7.5  # names of at most this many letters are inside their node; font size of longer ones
-_ALIGN = {-1: ("right", "top"), 0: ("center", "center"), 1: ("left", "bottom")}
-
-
-def _draw_edges(
-    ax: Axes,
-    at: np.ndarray,
-    source: np.ndarray,
-    target: np.ndarray,
-    width: np.ndarray,
-    size: np.ndarray,
-    arrows: bool,
-    color: str = LINE,
-) -> None:
-    """Lines, with arrow heads at the targets for directed graphs, and rings for self-loops."""
-    from matplotlib.collections import LineCollection, PolyCollection
-    from matplotlib.patches import Circle
-
-    loop = source == target
-    shown, alpha = ~loop if arrows else source < target, float(np.clip(900 / max(len(source), 1), 0.15, 0.75))
-    start, end, width_of = at[source[shown]], at[target[shown]], width[shown]
-    along = end - start
-    length = np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
-    along = along / length
-    radius = float(size.mean()) if len(size) else 0.0
-    if arrows:
-        tip = end - along * radius * 1.25
-        head = np.minimum(radius * 1.5, 0.4 * length) * (0.7 + 0.3 * width_of[:, None])
-        base, side = tip - along * head, along[:, ::-1] * [-1, 1] * head * 0.38
-        heads = PolyCollection(
-            list(np.stack([tip, base + side, base - side], 1)), facecolor=color, alpha=alpha, zorder=1
-        )
-        ax.add_collection(heads, autolim=False)
-        end = base
-    lines = LineCollection(list(np.stack([start, end], 1)), linewidths=width_of, colors=color, alpha=alpha, zorder=1)
-    ax.add_collection(lines, autolim=False)
-    for v, w in zip(source[loop], width[loop], strict=True):
-        middle = at[v] + [0, radius * 1.5]
-        ax.add_patch(Circle(middle, radius * 1.1, fill=False, edgecolor=color, linewidth=w, alpha=alpha, zorder=1))
-
-
-def _draw_hulls(
-    ax: Axes, at: np.ndarray, members: list[np.ndarray], width: np.ndarray, size: np.ndarray
-) -> list[np.ndarray]:
-    """Hulls, large ones below, each wider where several overlap; returns their outlines."""
-    from matplotlib.collections import LineCollection
-    from matplotlib.patches import Polygon
-
-    from hgraph.draw.layout import hull_colors, rounded_hull
-
-    outlines, colors = list[np.ndarray](), [PALETTE[c] for c in hull_colors(members, len(PALETTE))]
-    rank = np.zeros(len(at), dtype=int)  # how many hulls cover a node already: the next one is drawn outside them
-    base = float(size.mean()) * 2.0 if len(size) else 0.0
-    small_first = sorted((i for i, m in enumerate(members) if len(m)), key=lambda i: len(members[i]))
-    fill = float(np.clip(2.2 / max(len(small_first), 1), 0.07, 0.22))
-    for i in small_first:
-        own = members[i]
-        radius = base * (1 + 0.22 * min(int(rank[own].max()), 8))
-        rank[own] += 1
-        outline = rounded_hull(at[own], radius)
-        outlines.append(outline)
-        z = 0.9 - 0.5 * len(own) / max(len(at), 1)
-        ax.add_patch(Polygon(outline, facecolor=colors[i], alpha=fill, linewidth=0, zorder=z - 0.5))
-        ax.add_patch(Polygon(outline, fill=False, edgecolor=colors[i], linewidth=width[i], alpha=0.9, zorder=z))
-        if len(own) > 2:
-            spokes = np.stack([at[own], np.broadcast_to(at[own].mean(0), (len(own), 2))], 1)
-            ax.add_collection(
-                LineCollection(list(spokes), colors=colors[i], linewidths=0.7, alpha=0.45, zorder=z), False
-            )
-    return outlines
-
-
-def _finish(
-    ax: Axes,
-    at: np.ndarray,
-    size: np.ndarray,
+def _draw_bipartite(
+    hg: Hypergraph,
+    ax: Axes | None,
+    pairs: np.ndarray,
     labels: np.ndarray | None,
     names: list[str] | None,
+    hyperedge_names: Sequence[Any] | None,
+    seed: int,
     title: str | None,
-    outlines: list[np.ndarray],
-    lines: np.ndarray | None = None,
-) -> None:
-    """Nodes, names (next to the points of ``lines``, not over them), legend, title; equal aspect, no axes."""
-    ax.set_aspect("equal")
-    ax.set_axis_off()
-    _draw_nodes(ax, at, size, labels)
-    if title:
-        ax.set_title(title, fontsize=10, color=INK)
-    corners = np.concatenate([at - size[:, None] * 2, at + size[:, None] * 2, *outlines]) if len(at) else at
-    if len(corners):
-        middle, half = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) / 2
-        half = np.maximum(half + 0.03 * half.max(), 0.8)  # a single node does not fill the plot
-        ax.set_xlim(middle[0] - half[0], middle[0] + half[0])
-        ax.set_ylim(middle[1] - half[1], middle[1] + half[1])
-        if names is not None:
-            _write_names(ax, at, size, names, lines)
-    else:
-        ax.text(0.5, 0.5, "no nodes", ha="center", va="center", color=LINE, transform=ax.transAxes)
-
-
-def _draw_nodes(ax: Axes, at: np.ndarray, size: np.ndarray, labels: np.ndarray | None) -> None:
-    """Dots colored by class, with a legend."""
-    from matplotlib.collections import PatchCollection
+) -> Axes:
+    """Nodes as dots and hyperedges as squares, with a line for each incidence."""
+    from matplotlib.collections import LineCollection, PatchCollection
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Circle
+    from matplotlib.patches import Rectangle
 
-    kinds = [None] if labels is None else sorted(set(labels.tolist()), key=lambda v: (isinstance(v, str), v))
-    handles, rank = [], 0
-    for kind in kinds:
-        own = np.ones(len(at), bool) if labels is None else labels == kind
-        missing = labels is not None and not isinstance(kind, str) and kind is not None and kind < 0
-        color = MISSING if missing else INK if labels is None else PALETTE[rank % len(PALETTE)]
-        rim = RIMS[rank // len(PALETTE) % len(RIMS)]
-        dots = [Circle(p, r) for p, r in zip(at[own], size[own], strict=True)]
-        ax.add_collection(PatchCollection(dots, facecolor=color, edgecolor=rim, linewidth=0.8, zorder=3), False)
-        if labels is not None:
-            name = "missing" if missing else kind if isinstance(kind, str) else f"class {kind}"
-            handles.append(Line2D([], [], ls="", marker="o", ms=8, mec=rim, color=color, label=name))
-        rank += not missing
-    if handles:
-        ax.legend(
-            handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9, labelcolor=INK,
-            handletextpad=0.2,
-        )  # fmt: skip
+    n = hg.num_nodes
+    ax = new_axes(ax, figure_size(names, hg.num_hyperedges))
+    at = layout_of(n + hg.num_hyperedges, pairs, seed)
+    size = node_radius(at, names)
+    lines = list(np.stack([at[pairs[:, 0]], at[pairs[:, 1]]], 1))
+    ax.add_collection(LineCollection(lines, colors=LINE, linewidths=0.8, alpha=0.6, zorder=1), autolim=False)
+    side = float(size.mean()) * 0.9 if len(size) else 0.1
+    squares = [Rectangle(p - side, 2 * side, 2 * side) for p in at[n:]]
+    ax.add_collection(PatchCollection(squares, facecolor="white", edgecolor=INK, linewidth=1.2, zorder=2), False)
+    texts = None if names is None else [*names, *map(str, hyperedge_names or [""] * hg.num_hyperedges)]
+    if names is None and hyperedge_names is not None:
+        texts = [*[""] * n, *map(str, hyperedge_names)]
+    finish(ax, at, size, labels, texts, title, [], dots=n)
+    square = Line2D([], [], ls="", marker="s", ms=7, mec=INK, color="white", label="hyperedge")
+    add_to_legend(ax, square)
+    return ax
 
 
-def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str], lines: np.ndarray | None = None) -> None:
-    """Short names inside the dots, longer ones beside them where they cover least, with a white rim."""
-    from matplotlib.patheffects import withStroke
+def _draw_matrix(hg: Hypergraph, ax: Axes | None, title: str | None, more: bool) -> Axes:
+    """The incidence matrix, rows and columns ordered so that hyperedges with common nodes are close."""
+    from hgraph.structure.adjacency import Adjacency
 
-    from hgraph.draw.layout import place_names
-
-    if max(map(len, names)) <= _INSIDE:
-        for p, name in zip(at, names, strict=True):
-            ax.text(p[0], p[1], name, ha="center", va="center_baseline", fontsize=7, color="white", zorder=4)
-        return
-    rim = [withStroke(linewidth=2.2, foreground="white", alpha=0.85)]
-    box = ax.get_window_extent()  # before constrained layout: accurate enough to see which names would overlap
-    unit = max(np.ptp(ax.get_xlim()) / box.width, np.ptp(ax.get_ylim()) / box.height) * ax.figure.dpi / 72
-    extents = np.array([[0.56 * _POINTS * len(name), 1.25 * _POINTS] for name in names]) * unit
-    for (left, bottom), (x, y), name in zip(*place_names(at, size, extents, lines), names, strict=True):
-        ax.text(
-            left, bottom, name, ha=_ALIGN[x][0], va=_ALIGN[y][1], fontsize=_POINTS, color=INK, zorder=4,
-            path_effects=rim,
-        )  # fmt: skip
+    node, hyperedge = hg.v2e.indices.cpu().numpy().astype(int), hg.v2e.target.cpu().numpy().astype(int)
+    rows, columns = seriate(hyperedge, node, hg.num_hyperedges, hg.num_nodes)
+    weight = None if hg.v2e.weight is None else hg.v2e.weight.detach().cpu()
+    ordered = Adjacency.from_coo(
+        target=rows[hyperedge], source=columns[node], weight=weight, num_targets=hg.num_hyperedges,
+        num_sources=hg.num_nodes, duplicates="keep",
+    )  # fmt: skip
+    text = f"{hg.num_nodes:,} nodes, {hg.num_hyperedges:,} hyperedges, {hg.num_incidences:,} incidences"
+    text = text if title is None else title
+    ax = draw_adjacency(ordered, ax, title=text + "\n(a matrix shows no labels and names)" * more)
+    ax.set_xlabel("node, in the order of the picture")
+    ax.set_ylabel("hyperedge, in the order of the picture")
+    return ax

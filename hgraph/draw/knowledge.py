@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hgraph.draw import hypergraphs as draw
+from hgraph.draw import marks as draw
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ def draw_knowledge_graph(
         kinds = kg.node_type.tolist()
         labels = kinds if kg.type_names is None else [kg.type_names[k] for k in kinds]
     names = list(kg.node_names) if names is None and kg.node_names is not None else names
-    labels, names = draw._checked(kg.num_nodes, labels, names, "kg.subgraph(nodes).draw()")
+    labels, names = draw.check_labels(kg.num_nodes, labels, names, "kg.subgraph(nodes).draw()")
     ax = draw.new_axes(ax)
     head, relation, tail = kg.triples.cpu().numpy().T
     if positions is None:
-        at = draw._layout(kg.num_nodes, np.stack([head, tail], 1), seed)
+        at = draw.layout_of(kg.num_nodes, np.stack([head, tail], 1), seed)
     else:
         at = _placed(positions, kg.num_nodes)
-    size = draw._node_radius(at, names)
+    size = draw.node_radius(at, names)
     weight = None if kg.adj.weight is None else kg.adj.weight.detach().double().cpu().numpy()
-    width = draw._scaled(weight, len(head), 1.2, 0.5, 3.5, largest)
+    width = draw.scaled(weight, len(head), 1.2, 0.5, 3.5, largest)
     first = 0 if labels is None else len(set(labels.tolist()))  # earlier colors are for nodes
     lines, points = _draw_triples(ax, kg, at, (head, relation, tail), width, size, first)
-    draw._finish(ax, at, size, labels, names, title, [], points)
+    draw.finish(ax, at, size, labels, names, title, [], points)
     _legend(ax, lines)
     return ax
 
@@ -98,7 +98,7 @@ def _draw_triples(
         name = str(r) if kg.relation_names is None else kg.relation_names[int(r)]
         handles[r] = Line2D([], [], color=color, ls=style, label=name)
         if h == t:
-            draw._draw_edges(ax, at, np.array([h]), np.array([t]), np.array([line]), size, True, color)
+            draw.draw_edges(ax, at, np.array([h]), np.array([t]), np.array([line]), size, True, color)
             continue
         start, end = at[h], at[t]
         along = end - start

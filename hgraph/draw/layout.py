@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["hull_colors", "pack", "rounded_hull", "spring"]
+__all__ = ["hull_colors", "pack", "place_names", "rounded_hull", "seriate", "spring"]
 
 
 def spring(size: int, pairs: np.ndarray, seed: int) -> np.ndarray:
@@ -147,3 +147,26 @@ def hull_colors(members: list[np.ndarray], count: int) -> list[int]:
             met[color] += 1 + 1000 * len(mine & other)
         chosen.append(met.index(min(met)))
     return chosen
+
+
+def seriate(row: np.ndarray, column: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places of rows and columns of a 0/1 matrix, so that entries gather near a diagonal.
+
+    Rows and columns are sorted by the mean place of their entries, in turn; those without entries come last.
+    """
+    at = np.arange(columns, dtype=float)
+    for _ in range(30):
+        of_rows = _ranks(_means(row, at[column], rows))
+        at = _ranks(_means(column, of_rows[row], columns))
+    return of_rows.astype(int), at.astype(int)
+
+
+def _means(owner: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    count = np.bincount(owner, minlength=size)
+    return np.where(count > 0, np.bincount(owner, values, minlength=size) / np.maximum(count, 1), np.inf)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    ranks = np.empty(len(values))
+    ranks[np.argsort(values, kind="stable")] = np.arange(len(values))
+    return ranks

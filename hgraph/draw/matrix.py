@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hgraph.draw.hypergraphs import INK, PALETTE, new_axes
+from hgraph.draw.marks import INK, PALETTE, new_axes
 from hgraph.errors import ArgumentError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hgraph.checks import whole
-from hgraph.draw.hypergraphs import INK, LINE, PALETTE, new_axes
+from hgraph.draw.marks import INK, LINE, PALETTE, new_axes
 from hgraph.draw.matrix import draw_adjacency, percent_ticks
 from hgraph.errors import ArgumentError
 
@@ -50,7 +50,7 @@ def _matrix(graph: TokenGraph, ax: Axes | None, *, bins: int = 256, title: str |
     share = pixel_densities(graph.natural(), bins)
     low = float(share[share > 0].min())
     picture = ax.imshow(
-        np.ma.masked_equal(share, 0), cmap="cividis_r", norm=LogNorm(low * 0.6, max(1.0, low)), interpolation="nearest",
+        np.ma.masked_equal(share, 0), cmap="cividis_r", norm=LogNorm(low * 0.1, max(1.0, low)), interpolation="nearest",
         extent=(-0.5, sources - 0.5, targets - 0.5, -0.5),
         aspect="auto" if max(targets, sources) > 4 * min(targets, sources) else "equal",
     )  # fmt: skip

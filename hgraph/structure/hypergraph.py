@@ -210,7 +210,8 @@ class Hypergraph(IncidenceList):
         Args:
             ax: axes to draw into, or None for new ones.
             **options: ``labels`` [N] color nodes by class, ``names`` are node labels, ``seed`` fixes the layout,
-                ``max_hyperedges`` limits the number of hyperedges drawn.
+                ``max_hyperedges`` limits the number of hulls, and ``form`` is ``"hulls"``, ``"bipartite"`` or
+                ``"matrix"`` (default: the first that can be read).
         """
         from hgraph.draw import hypergraphs as draw
 

@@ -36,6 +36,7 @@ __all__ = [
 COLORS = {"mlp": "#7F7F7F", "teacher": "#0072B2", "student": "#D55E00"}
 _INK, _FAINT = "#333333", "#E3E3E3"
 _MAX_DRAWN = 100  # nodes
+_MAX_NAMED = 25  # nodes whose names fit beside them
 CAPTIONS = {
     "confusion_matrix.png": "Confusion matrix: true and predicted classes",
     "reliability.png": "Reliability diagram: accuracy vs. confidence",
@@ -228,7 +229,7 @@ def structure_picture(data: Data) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from hgraph.structure import statistics
+    from hgraph.structure import Hypergraph, statistics
 
     structure = data.structure.to("cpu")
     y: Tensor | None = data.y.cpu()
@@ -238,9 +239,14 @@ def structure_picture(data: Data) -> bytes:
         figure = statistics(structure, y).draw()
     else:
         figure = Figure(figsize=(7.5, 5), dpi=150, layout="constrained")
-        structure.draw(figure.subplots(), labels=None if y is None else _classes(y, data.meta.get("class_names")))
+        options: dict[str, Any] = {"labels": None if y is None else _classes(y, data.meta.get("class_names"))}
+        if data.num_nodes <= _MAX_NAMED and data.meta.get("node_names"):
+            options["names"] = data.meta["node_names"]
+            if isinstance(structure, Hypergraph) and structure.num_hyperedges <= _MAX_NAMED:
+                options["hyperedge_names"] = data.meta.get("hyperedge_names")
+        structure.draw(figure.subplots(), **options)
     FigureCanvasAgg(figure)
-    return png(figure)
+    return png(figure, bbox_inches="tight")  # the legend beside the axes belongs to the picture
 
 
 def _classes(y: Tensor, names: Sequence[Any] | None) -> Any:
@@ -289,8 +295,8 @@ def spread(values: dict[str, float], gap: float) -> dict[str, float]:
     return dict(zip(keys, heights, strict=True))
 
 
-def png(figure: Any) -> bytes:
+def png(figure: Any, **options: Any) -> bytes:
     """The figure as bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format="png", dpi=150, **options)
     return buffer.getvalue()

@@ -91,7 +91,7 @@ def test_every_teacher_works_with_graphs_and_hypergraphs(tmp_path, teacher, data
     assert lines[0].startswith("model ")
     assert "speed-up one" in lines[0]
     assert ("unseen nodes" in lines[0]) == (setting == "production")
-    assert [line.split()[0] for line in lines[2:5]] == ["MLP", teacher.upper(), "student"]
+    assert [line.split()[0] for line in lines[2:5]] == ["student", teacher.upper(), "MLP"]
     assert lines[-1] == f"report: {tmp_path / 'report.md'}"
 
 

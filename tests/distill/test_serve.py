@@ -90,7 +90,23 @@ def test_rows_are_predicted_over_http(url, student):
     assert single["probability"] == pytest.approx(body["answers"][0]["probability"], abs=1e-6)
     assert post(url, {"rows": []}) == (200, {"answers": []})
     with urllib.request.urlopen(url, timeout=10) as answer:
-        assert json.load(answer) == {"columns": ["a", "b", "c"], "classes": ["no", "yes"], "program": "layers"}
+        assert json.load(answer) == {
+            "columns": ["a", "b", "c"], "classes": ["no", "yes"], "program": "layers", "task": "classification"
+        }  # fmt: skip
+
+
+def test_the_server_describes_itself_without_other_hosts(url):
+    with urllib.request.urlopen(f"{url}/openapi.json", timeout=10) as answer:
+        paths = json.load(answer)["paths"]
+    assert {"/", "/health", "/predict"} <= set(paths)
+    schema = paths["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert list(schema["properties"]["row"]["properties"]) == ["a", "b", "c"]
+    with urllib.request.urlopen(f"{url}/docs", timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("text/html")
+        page = answer.read().decode()
+    assert "POST /predict" in page
+    assert "://" not in page
+    assert "<script" not in page
 
 
 def test_all_probabilities_on_request(url, student):
@@ -178,7 +194,7 @@ def test_the_command_serves_until_it_is_stopped(student, number):
     result = call("serve", student, "--port", taken.getsockname()[1])
     taken.close()
     assert result.exit_code == 2
-    assert "0 takes a free one" in result.stderr
+    assert "0 chooses a free port" in result.stderr
 
 
 def test_predictions_as_json_lines(student, tmp_path):

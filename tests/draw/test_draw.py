@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
 from hgraph import Adjacency, Graph, Hypergraph
-from hgraph.draw import hypergraphs as draw
 from hgraph.draw import layout as _layout
+from hgraph.draw import marks as draw
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.testing import degenerate_adjacencies, random_adjacency, random_graph, random_hypergraph
 
@@ -222,9 +222,9 @@ def test_wrong_options_are_named(options, message, ax):
 
 
 def test_huge_ones_are_refused(ax):
-    many = draw._MAX_NODES + 1
+    many = draw.MAX_NODES + 1
     with pytest.raises(ArgumentError, match=r"at most 1,500 nodes to draw, got 1,501.*subhypergraph"):
-        Hypergraph.from_lists([], num_nodes=many).draw(ax)
+        Hypergraph.from_lists([], num_nodes=many).draw(ax, form="hulls")
     with pytest.raises(ArgumentError, match=r"at most 1,500.*subgraph"):
         Graph.from_edge_index([[], []], num_nodes=many, directed=True).draw(ax)
 
@@ -291,3 +291,67 @@ def test_names_stand_beside_lines():
     low = (anchors + (ways - 1) / 2 * extents)[0]
     assert not ((lines > low) & (lines < low + extents[0])).all(1).any()
     assert _layout.place_names(at, size, extents)[1].tolist() == [[0, 1]]
+
+
+# ---------------------------------------------------------------------- the form of hypergraphs
+
+
+def squares(ax):
+    dots = [c for c in ax.collections if isinstance(c, PatchCollection)]
+    return [path for c in dots for path in c.get_paths() if len(path.vertices) == 5]
+
+
+def overlapping():
+    """Ten hyperedges of most of twelve nodes."""
+    return Hypergraph.from_lists([[v for v in range(12) if v % 10 != e] for e in range(10)], num_nodes=12)
+
+
+def test_hulls_where_they_can_be_read_and_squares_where_not(ax):
+    chain = Hypergraph.from_lists([[0, 1, 2], [2, 3, 4], [4, 5, 6]], num_nodes=7)
+    assert len(hulls(chain.draw(ax))) == 3
+    hg = overlapping()
+    ax = hg.draw(Figure().subplots(), labels=["x"] * 12, hyperedge_names=[f"E{e}" for e in range(10)])
+    assert not hulls(ax)
+    assert len(squares(ax)) == 10
+    lines = next(c for c in ax.collections if isinstance(c, LineCollection))
+    assert len(lines.get_segments()) == hg.num_incidences
+    assert {t.get_text() for t in ax.texts} >= {f"E{e}" for e in range(10)}
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["x", "hyperedge"]
+    assert len(hulls(hg.draw(Figure().subplots(), form="hulls"))) == 10
+    assert len(squares(chain.draw(Figure().subplots(), form="bipartite"))) == 3
+
+
+def test_hypergraphs_of_hundreds_of_nodes_are_matrices(ax):
+    order = np.random.default_rng(0).permutation(200)
+    lists = [
+        [int(order[v]) for v in range(5 * e, 5 * e + 10)] for e in np.random.default_rng(1).permutation(39).tolist()
+    ]
+    hg = Hypergraph.from_lists(lists, num_nodes=200)
+    hg.draw(ax)
+    image = ax.images[0].get_array()
+    assert image.shape == (39, 200)
+    row, column = np.nonzero(image.filled(0))
+    assert len(row) == hg.num_incidences
+    flipped = np.corrcoef(row, column)[0, 1]
+    assert abs(flipped) > 0.98  # a chain of hyperedges is a diagonal again
+    assert "200 nodes, 39 hyperedges" in ax.get_title()
+    small = overlapping().draw(Figure().subplots(), form="matrix", labels=["x"] * 12)
+    assert small.images
+    assert "a matrix shows no labels and names" in small.get_title()
+    with pytest.raises(ArgumentError, match="labels: expected 200 entries"):
+        hg.draw(Figure().subplots(), labels=["x"])
+
+
+@pytest.mark.parametrize("form", ["auto", "hulls", "bipartite", "matrix"])
+@pytest.mark.parametrize("lists", [[], [[]], [[0]], [[0, 1, 2]], [[], [0, 1]]])
+def test_every_form_of_degenerate_hypergraphs(form, lists, ax):
+    for n in (3, 0 if not any(lists) else 3):
+        Hypergraph.from_lists(lists, num_nodes=n).draw(ax, form=form).figure.canvas.draw()
+
+
+def test_wrong_forms_and_names_of_hyperedges():
+    hg = Hypergraph.from_lists([[0, 1]], num_nodes=2)
+    with pytest.raises(ArgumentError, match="form: expected 'auto', 'hulls', 'bipartite' or 'matrix'"):
+        hg.draw(form="hull")
+    with pytest.raises(ArgumentError, match="hyperedge_names: expected 1 texts"):
+        hg.draw(hyperedge_names=["a", "b"])

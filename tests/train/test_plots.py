@@ -14,7 +14,7 @@ def drawn(monkeypatch):
     """Collect the figures instead of writing them."""
     figures = []
     png = plots.png
-    monkeypatch.setattr(plots, "png", lambda figure: figures.append(figure) or png(figure))
+    monkeypatch.setattr(plots, "png", lambda figure, **options: figures.append(figure) or png(figure, **options))
     return figures
 
 

@@ -5,6 +5,8 @@ Only requests within `Limits` reach the student.
 
 from __future__ import annotations
 
+import html
+import json
 import math
 import signal
 import socket
@@ -28,14 +30,16 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     one with several labels per row ``{"labels": "a;b"}``. With ``"proba": true`` in the request, each answer also has
     ``"probabilities"`` of all classes by name. The response also has ``"unseen"``, the counts of categories that
     were not in the training data, if there are any. If any row is invalid, the whole request is answered with status
-    422 and a message that says what is wrong. ``GET /health`` answers ``{"status": "ok"}``. Requests
-    that exceed the ``limits`` are rejected before they reach the application.
+    422 and a message that says what is wrong. ``GET /health`` answers ``{"status": "ok"}``, ``GET /openapi.json`` the
+    description of all paths with the columns of a row, and ``GET /docs`` the same as a page that loads nothing from
+    other hosts. Requests that exceed the ``limits`` are rejected before they reach the application.
 
     Raises:
         MissingPackageError: the packages of ``hgraph[serve]`` are not installed.
     """
     try:
         from fastapi import Body, FastAPI, HTTPException
+        from fastapi.responses import HTMLResponse
     except ImportError as error:
         raise MissingPackageError("fastapi", "serve", "serving a student") from error
 
@@ -54,7 +58,13 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.post("/predict")
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> Any:
+        return HTMLResponse(_page(app.openapi()))
+
+    docs.__annotations__ = {"return": Any}
+
+    @app.post("/predict", openapi_extra={"requestBody": _request(columns, kinds)})
     def predict(body: Any = Body()) -> dict[str, Any]:
         try:
             row_list, proba = _rows(body)
@@ -128,6 +138,34 @@ def run_until_stopped(app: Any, place: socket.socket, *, limits: Limits | None =
         for number, handler in before.items():
             signal.signal(number, handler)
         place.close()
+
+
+def _request(columns: list[str], kinds: dict[str, str]) -> dict[str, Any]:
+    """The body of a request, in the terms of OpenAPI."""
+    values = {"numeric": {"type": ["number", "null"]}, "boolean": {"type": ["boolean", "string", "null"]}}
+    row = {
+        "type": "object",
+        "required": columns,
+        "properties": {name: values.get(kinds.get(name, "numeric"), {"type": ["string", "null"]}) for name in columns},
+    }
+    rows = {"type": "array", "items": row, "maxItems": _MOST_ROWS}
+    schema = {"type": "object", "properties": {"rows": rows, "row": row, "proba": {"type": "boolean"}}}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _page(description: dict[str, Any]) -> str:
+    """The OpenAPI description as a plain page, which needs no scripts of other hosts."""
+    paths = []
+    for path, methods in description["paths"].items():
+        for method, about in methods.items():
+            paths.append(f"<h2>{method.upper()} {html.escape(path)}</h2>")
+            if "requestBody" in about:
+                text = json.dumps(about["requestBody"]["content"]["application/json"]["schema"], indent=2)
+                paths.append(f"<p>Body:</p><pre>{html.escape(text)}</pre>")
+    title = html.escape(description["info"]["title"])
+    more = '<p>Machine-readable: <a href="/openapi.json">/openapi.json</a></p>'
+    head = f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
+    return f"{head}<body><h1>{title}</h1>{more}{''.join(paths)}</body></html>"
 
 
 def _rows(body: Any) -> tuple[list[Any], bool]:
