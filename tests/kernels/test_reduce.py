@@ -197,7 +197,6 @@ def test_a_mean_in_range_is_finite_even_if_its_sum_is_not(dtype, value, cut, mon
     for weight in (None, torch.ones(57, 3, dtype=dtype)):
         with backend("triton"):
             out = propagate(adj, x, weight=weight, reduce="mean")
-        torch.testing.assert_close(
-            out, propagate(adj, x, weight=weight, reduce="mean"), atol=0, rtol=2 * torch.finfo(dtype).eps
-        )
+        expected = propagate(adj, x, weight=weight, reduce="mean")
+        torch.testing.assert_close(out, expected, atol=0, rtol=33 * torch.finfo(dtype).eps)  # two sums of 33 terms
         assert bool(out.isfinite().all())
