@@ -58,6 +58,13 @@ def edge_weight(weight, e, feature, live, WEIGHTS: tl.constexpr, WIDTH: tl.const
 
 
 @triton.jit
+def _below_inverse(count):
+    """A power of two between 1 / (2 count) and 1 / count: messages times it have a sum that cannot overflow."""
+    exponent = (count.to(tl.float32).to(tl.int32, bitcast=True) >> 23) & 255
+    return ((253 - exponent) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def _with_nan(value, axis: tl.constexpr, LARGEST: tl.constexpr):
     """Extremum along an axis; propagates NaN."""
     nan = tl.max((value != value).to(tl.int32), axis=axis) > 0
@@ -85,6 +92,9 @@ def _reduce_parts(
         batch = batch.to(tl.int64)
     x += batch * num_sources * D
     inside = (feature < D)[None, None, :]
+    if KIND == "mean":
+        count = tl.load(indptr + row + 1, mask=active, other=1) - tl.load(indptr + row, mask=active, other=0)
+        scale = _below_inverse(tl.maximum(count, 1)).to(ACC)
 
     if KIND == "max":
         acc = tl.full([ROWS, ENTRIES, BLOCK], float("-inf"), dtype=ACC)
@@ -96,6 +106,8 @@ def _reduce_parts(
         e, s, live = edges(step, begin, end, indices, ENTRIES, WIDE)
         here = live[:, :, None] & inside
         message = tl.load(x + s[:, :, None] * D + feature[None, None, :], mask=here, other=0).to(ACC)
+        if KIND == "mean":
+            message *= scale[:, None, None]
         if WEIGHTS > 0:
             message *= edge_weight(weight, e, feature, live, WEIGHTS, WIDTH, D).to(ACC)
         if KIND == "max":
@@ -117,7 +129,7 @@ def _reduce_parts(
         write = write & (v < num_rows)[:, None]
     if KIND == "mean":  # read again: held during the loop, they would need registers
         count = tl.load(indptr + row + 1, mask=active, other=1) - tl.load(indptr + row, mask=active, other=0)
-        total /= tl.maximum(count, 1).to(ACC)[:, None]
+        total /= (tl.maximum(count, 1).to(ACC) * scale)[:, None]
     at = (batch * num_rows + row)[:, None] * D + feature[None, :]
     tl.store(out + at, total.to(out.dtype.element_ty), mask=write)
 
@@ -159,7 +171,8 @@ def reduce_combine(
     else:
         total = tl.sum(acc, axis=0)
     if KIND == "mean":
-        total /= (tl.load(indptr + row + 1) - tl.load(indptr + row)).to(total.dtype)
+        edges_of_row = tl.load(indptr + row + 1) - tl.load(indptr + row)
+        total /= edges_of_row.to(total.dtype) * _below_inverse(edges_of_row).to(total.dtype)
     at = (batch * num_rows + row) * D + feature
     tl.store(out + at, total.to(out.dtype.element_ty), mask=(feature < D) & (count > 0))
 

@@ -86,7 +86,9 @@ def attend(
 
     Returns:
         `AttendResult` ``(out [..., T, H, D_v], lse [..., T, H])``, differentiable in q, k, v, bias and a, through
-        ``lse`` too. Scores and sums are float32 for half inputs.
+        ``lse`` too. Scores and sums are float32 for half inputs. A NaN or infinity in k or v reaches only the targets
+        of its edges over an `Adjacency`; over a `TokenGraph` or its tiles it reaches every target of the tiles that
+        list its source, whether there is an edge or not, so use ``mask`` for padding. One in q reaches its own target.
 
     Raises:
         ArgumentError: shapes, devices, heads or probabilities that do not fit.

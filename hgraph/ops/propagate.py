@@ -43,8 +43,8 @@ def propagate(
     Returns:
         [..., T, D] in x's dtype; 0 for a target without edges. Half precision accumulates in float32. Results are
         bitwise reproducible for the same inputs. Nothing of size E x D is stored. A NaN or an infinity reaches only the
-        targets of its edges. A mean whose sum is beyond the range of float32 is infinite, even if the mean itself is in
-        range: scale x before and after.
+        targets of its edges. A mean
+        is finite if it is in the range of the dtype, even if the sum of the messages is not.
 
     Raises:
         ArgumentError: a wrong shape or device, an unknown reduction.

@@ -19,13 +19,17 @@ def soft_propagate(adj: SoftAdjacency, x: Tensor, weight: Tensor | None, reduce:
         raise ArgumentError("weight", "None with a SoftAdjacency, which has its own weight", "a tensor")
     if reduce not in ("sum", "mean"):
         raise ArgumentError("reduce", "'sum' or 'mean' with a SoftAdjacency", repr(reduce))
-    out = adj.weight.to(x.dtype) @ x
     if reduce == "sum":
-        return out
+        return adj.weight.to(x.dtype) @ x
+    wide = upcast(x)  # in this dtype and divided first, no sum is beyond its range if the mean is not
+    return (adj.weight.to(wide.dtype) / _num_edges(adj).to(wide.dtype) @ wide).to(x.dtype)
+
+
+def _num_edges(adj: SoftAdjacency) -> Tensor:
+    """[..., T, 1]: the number of edges of each target, at least 1."""
     if adj.mask is None:
-        return out / max(adj.num_sources, 1)
-    edges = adj.mask.expand(*adj.mask.shape[:-1], adj.num_sources).sum(-1, keepdim=True).clamp(min=1)
-    return out / edges.to(x.dtype)
+        return adj.weight.new_tensor(max(adj.num_sources, 1))
+    return adj.mask.expand(*adj.mask.shape[:-1], adj.num_sources).sum(-1, keepdim=True).clamp(min=1)
 
 
 def soft_softmax(adj: SoftAdjacency, score: Tensor) -> Tensor:

@@ -66,29 +66,34 @@ def _tiny(values: Tensor) -> float:
     return torch.finfo(kind).tiny
 
 
-def refuse_degrees(degree: Tensor, size: Tensor, *, root: bool, what: str = "weight") -> None:
-    """Reject degrees that cannot be inverted: negative under a root, of terms that cancel, or with an infinite inverse.
+def refuse_degrees(degree: Tensor, size: Tensor, *, power: float, what: str = "weight", at_every: str = "node") -> None:
+    """Reject degrees whose power is unusable: negative under a root, infinite, canceling, or with an infinite power.
 
     Synchronizes with the device: never call it in a forward.
 
     Args:
         degree: [N] sums of weights.
         size: [N] sums of their absolute values.
-        root: whether the square root of the degree is taken.
+        power: the power of the degrees that is taken, -1 or -0.5 for example.
         what: name of the argument with the weights.
+        at_every: what has a degree.
 
     Raises:
         ArgumentError: there is such a degree; the message names the first node.
     """
-    cancels = (size > 0) & (degree.abs() <= 1e-6 * size)
-    tiny = (degree != 0) & (degree.abs() < _tiny(degree))
-    bad = cancels | tiny | (degree < 0) if root else cancels | tiny
+    root, finite = power == -0.5, degree.isfinite()
+    cancels = finite & (size > 0) & (degree.abs() <= 1e-6 * size)
+    tiny = (degree != 0) & ((degree.abs() < _tiny(degree)) | ~(degree.abs() ** power).isfinite())
+    bad = cancels | tiny | ~finite
+    bad = bad | (degree < 0) if root else bad
     if bool(bad.any()):
         at = int(bad.nonzero()[0, 0])
-        kind = "weights that cancel" if bool(cancels[at]) else "a negative sum" if not bool(tiny[at]) else "a tiny sum"
+        kinds = {"an infinite sum": ~finite, "weights that cancel": cancels, "a tiny sum": tiny, "a negative sum": bad}
+        kind = next(name for name, those in kinds.items() if bool(those[at]))
         hint = "Use absolute weights, or one graph for positive and one for negative edges"
-        hint = "Multiply all weights by a constant" if kind == "a tiny sum" else hint
-        raise ArgumentError(what, "weights with a positive sum at every node", f"{kind} at {at}: {degree[at]:g}", hint)
+        hint = "Multiply all weights by a constant" if kind in ("an infinite sum", "a tiny sum") else hint
+        expected = f"weights with a positive sum at every {at_every}"
+        raise ArgumentError(what, expected, f"{kind} at {at}: {degree[at]:g}", hint)
 
 
 def refuse_degrees_of(adj: EdgeList, how: Literal["row", "col", "sym", "target"]) -> None:
@@ -105,9 +110,9 @@ def refuse_degrees_of(adj: EdgeList, how: Literal["row", "col", "sym", "target"]
         return
     size = adj.with_weight(weight.abs())
     if how in ("row", "sym", "target"):
-        refuse_degrees(adj.target_degree(), size.target_degree(), root=how != "row")
+        refuse_degrees(adj.target_degree(), size.target_degree(), power=-1.0 if how == "row" else -0.5)
     if how in ("col", "sym"):
-        refuse_degrees(adj.source_degree(), size.source_degree(), root=how == "sym")
+        refuse_degrees(adj.source_degree(), size.source_degree(), power=-0.5 if how == "sym" else -1.0)
 
 
 def lacks_loop(adj: EdgeList) -> Tensor:

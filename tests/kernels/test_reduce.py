@@ -180,3 +180,23 @@ def test_dots(heads: int, dtype: torch.dtype, device: str) -> None:
     products = a.double()[:, adj.target] * b.double()[:, adj.indices]
     by_head = products.unflatten(-1, (heads, 5))
     assert_close(out, by_head.sum((0, -1)), terms=10, magnitude=by_head.abs().sum((0, -1)))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(torch.float16, 6e4), (torch.bfloat16, 1.5e38), (torch.float32, 3e38), (torch.float64, 1.5e308)],
+)
+def test_a_mean_in_range_is_finite_even_if_its_sum_is_not(dtype, value, cut, monkeypatch):
+    monkeypatch.setattr(split, "LONGEST", 4 if cut else 64)
+    sizes = [20, 3, 1, 0, 33]
+    target = [t for t, size in enumerate(sizes) for _ in range(size)]
+    adj = Adjacency.from_coo(target=target, source=range(57), num_targets=5, num_sources=57)
+    x = torch.full((57, 3), value, dtype=dtype)
+    x[20:23] = torch.tensor([1, 2, 4], dtype=dtype).unsqueeze(1)
+    for weight in (None, torch.ones(57, 3, dtype=dtype)):
+        with backend("triton"):
+            out = propagate(adj, x, weight=weight, reduce="mean")
+        expected = propagate(adj, x, weight=weight, reduce="mean")
+        torch.testing.assert_close(out, expected, atol=0, rtol=33 * torch.finfo(dtype).eps)  # two sums of 33 terms
+        assert bool(out.isfinite().all())

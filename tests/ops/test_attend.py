@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hgraph import Additive, Adjacency, Dot, attend, attention_weights, propagate
+from hgraph import Additive, Adjacency, Dot, attend, attention_weights, patterns, propagate
 from hgraph.ops.random import draw_seed
 from hgraph.ops.random import dropout_mask as mask
 from hgraph.testing import assert_close, attend_oracle, degenerate_adjacencies
@@ -286,3 +286,38 @@ def test_attention_weights_are_the_probabilities_of_attend(name: str, dtype: tor
     assert_close(out, dense, terms=300)
     total = dense.sum(-1)
     torch.testing.assert_close(total, (lse > -INF).double(), rtol=0, atol=2e-5 if dtype != torch.float64 else 1e-13)
+
+
+# ---------------------------------------------------------------------- one token that is not finite
+
+WINDOW = patterns.sliding_window(37, 5)
+SEEN, TILES = WINDOW.adjacency(), WINDOW.tiles(8)
+
+
+def over_edges(q, k, v):
+    return attend(SEEN, q, k, v).out
+
+
+def over_tiles(q, k, v):
+    return attend(TILES, q, k, v).out
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "compiled"),
+    [*itertools.product("qkv", [float("nan"), INF], [False]), ("k", float("nan"), True), ("v", INF, True)],
+)
+@pytest.mark.parametrize("call", [over_edges, over_tiles])
+def test_a_token_that_is_not_finite_reaches_its_edges_or_its_tiles_and_no_further(call, place, value, compiled):
+    tensors = {name: numbers(2, 37, 2, 4, dtype=torch.float32, seed=i) for i, name in enumerate("qkv")}
+    tensors[place][0, 18, 1] = value
+    run = torch.compile(call, backend="aot_eager", fullgraph=True) if compiled else call
+    bad = ~run(*tensors.values()).isfinite().all(-1)
+    assert not bad[1].any()
+    assert not bad[0, :, 0].any()  # other examples and heads
+    found = set(bad[0, :, 1].nonzero().flatten().tolist())
+    expected = {18} if place == "q" else set(SEEN.target[SEEN.indices == 18].tolist())
+    tiles = set(SEEN.target[SEEN.indices // 8 == 18 // 8].div(8, rounding_mode="floor").tolist())
+    shares = place != "q" and call is over_tiles
+    within = {t for t in range(37) if t // 8 in tiles} if shares else expected
+    assert expected <= found <= within
+    assert len(found) < 37

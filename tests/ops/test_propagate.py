@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hgraph import Adjacency, SoftAdjacency, propagate
+from hgraph.ops import scatter
 from hgraph.testing import assert_close, degenerate_adjacencies, propagate_oracle, random_adjacency
 
 STRUCTURES = degenerate_adjacencies()
@@ -186,6 +187,50 @@ def test_a_half_mean_survives_where_its_sum_overflows(reduce: str) -> None:
     adj = Adjacency.from_coo(target=[0] * 5000, source=range(5000), num_targets=1, num_sources=5000)
     out = propagate(adj, torch.full((5000, 1), 100.0, dtype=torch.float16), reduce=reduce)
     assert float(out) == (100.0 if reduce == "mean" else float("inf"))
+
+
+LARGE = {torch.float16: 6e4, torch.bfloat16: 1.5e38, torch.float32: 3e38, torch.float64: 1.5e308}
+
+
+def summed(dtype: torch.dtype) -> float:
+    """Bound of the relative error of a sum of 1,000 equal signs, rounded to the dtype."""
+    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    return 500 * torch.finfo(wide).eps + torch.finfo(dtype).eps
+
+
+def check_large_mean(dtype: torch.dtype, weighted: bool) -> None:
+    """A mean in range whose sum is not; the tiny mean beside it has all its bits, and what is infinite stays so."""
+    sizes = [1000, 3, 1, 0, 2, 2]
+    target = [t for t, size in enumerate(sizes) for _ in range(size)]
+    adj = Adjacency.from_coo(target=target, source=range(1008), num_targets=6, num_sources=1008)
+    x = torch.full((1008, 3), LARGE[dtype], dtype=dtype)
+    x[1000:1004] = torch.tensor([1, 2, 4, 3], dtype=dtype).unsqueeze(1)
+    x[1006:] = torch.tensor([float("inf"), 1.0], dtype=dtype).unsqueeze(1)
+    weight = torch.ones(1008, 3, dtype=dtype) if weighted else None
+    out = propagate(adj, x, weight=weight, reduce="mean")
+    expected = x[[0, 1000, 1003, 0, 0, 1006]].double()
+    expected[1], expected[3] = 7 / 3, 0
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.double(), expected, rtol=summed(dtype), atol=0)
+    assert torch.equal(out[1], propagate(adj, x.clamp(max=5), weight=weight, reduce="mean")[1])  # the usual path
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", LARGE, ids=str)
+def test_a_mean_in_range_is_finite_even_if_its_sum_is_not(dtype: torch.dtype, weighted: bool) -> None:
+    check_large_mean(dtype, weighted)
+
+
+@pytest.mark.parametrize("dtype", LARGE, ids=str)
+def test_large_means_of_a_scatter_and_under_transforms(dtype: torch.dtype) -> None:
+    x = torch.full((1000, 2), LARGE[dtype], dtype=dtype)
+    out = scatter(x, torch.zeros(1000, dtype=torch.long), 0, dim_size=2, reduce="mean")
+    torch.testing.assert_close(out[0], x[0], rtol=summed(dtype), atol=0)
+    adj = Adjacency.from_coo(target=[0] * 1000, source=range(1000), num_targets=1, num_sources=1000)
+    mapped = torch.func.vmap(lambda one: propagate(adj, one, reduce="mean"))(torch.stack([x, x / 2]))
+    torch.testing.assert_close(mapped[:, 0], torch.stack([x[0], x[0] / 2]), rtol=summed(dtype), atol=0)
+    soft = propagate(SoftAdjacency.from_weight(torch.ones(1, 1000, dtype=dtype)), x, reduce="mean")
+    torch.testing.assert_close(soft[0], x[0], rtol=summed(dtype), atol=0)
 
 
 def test_the_mean_counts_edges_not_weights() -> None:

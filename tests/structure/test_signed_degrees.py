@@ -7,7 +7,8 @@ import torch
 
 from hgraph import Adjacency, Graph, Hypergraph
 from hgraph.errors import ArgumentError
-from hgraph.nn import GCNConv, HGNNConv, HGNNPConv
+from hgraph.nn import GCNConv, HGNNConv, HGNNPConv, HNHNConv, UniGCNConv
+from hgraph.nn import hypergraph as hypergraph_layers
 
 
 def graph(*weights, directed=False):
@@ -19,7 +20,7 @@ def graph(*weights, directed=False):
 def hypergraph(weight=None, of_edges=None):
     """Hyperedges {0, 1} and {1, 2}."""
     given = {"weight": weight, "hyperedge_weight": of_edges}
-    tensors = {name: None if v is None else torch.tensor(v) for name, v in given.items()}
+    tensors = {name: None if v is None else torch.as_tensor(v) for name, v in given.items()}
     return Hypergraph.from_coo(node=[0, 1, 1, 2], hyperedge=[0, 0, 1, 1], num_nodes=3, num_hyperedges=2, **tensors)
 
 
@@ -37,6 +38,24 @@ REFUSED = {
     "hgnn+, tiny": (lambda: HGNNPConv(2, 2), hypergraph(of_edges=[1e-40, 1e-40]), "a tiny sum at 0"),
     "hgnn+, tiny product": (lambda: HGNNPConv(2, 2), hypergraph([1e-20] * 4, [1e-20, 1e-20]), "a tiny sum at 0"),
     "hgnn+, tiny incidence": (lambda: HGNNPConv(2, 2), hypergraph([1e-45] * 4), "a tiny sum at 0"),
+    "hnhn, tiny power": (
+        lambda: HNHNConv(2, 2),
+        hypergraph([1e-28] * 4),
+        "every hyperedge, got a tiny sum at 0: 2e-28",
+    ),
+    "hnhn, tiny": (lambda: HNHNConv(2, 2), hypergraph([1e-40] * 4), "every node, got a tiny sum at 0"),
+    "hnhn, cancel": (lambda: HNHNConv(2, 2), hypergraph(of_edges=[1.0, -1.0]), "weights that cancel at 1: 0"),
+    "hnhn, infinite": (lambda: HNHNConv(2, 2), hypergraph(of_edges=[3e38, 3e38]), "an infinite sum at 1: inf"),
+    "unigcn, mean": (
+        lambda: UniGCNConv(2, 2),
+        hypergraph([1.0, -0.5, 2.0, 1.0], [3.0, 4.5]),
+        "every hyperedge, got a negative sum at 0: -1.5",
+    ),
+    "unigcn, float64": (
+        lambda: UniGCNConv(2, 2),
+        hypergraph(torch.full((4,), 1e-42, dtype=torch.float64)),
+        "a tiny sum at 0",
+    ),
     "gcn, tiny": (lambda: GCNConv(2, 2), graph(-1.0 + 1e-40, 5.0), "weights that cancel at 0"),
 }
 
@@ -49,6 +68,41 @@ REFUSED = {
 def test_layers_reject_degrees_that_cannot_be_inverted(make, structure, message):
     with pytest.raises(ArgumentError, match=message):
         make()(torch.ones(3, 2), structure)
+
+
+LAYERS = sorted({n for n in hypergraph_layers.__all__ if n.endswith("Conv")} - {"TwoStepConv", "SheafHypergraphConv"})
+EDGES = {
+    "denormal": ([1e-40] * 4, None),
+    "denormal hyperedges": (None, [1e-40] * 2),
+    "products": ([1e-25] * 4, [1e-25] * 2),
+    "small": ([1e-30] * 4, None),
+    "some denormal": ([1.0, 1e-40, 1.0, 1.0], None),
+    "zeros": ([0.0] * 4, [0.0] * 2),
+    "cancel in a hyperedge": ([1.0, -1.0, 1.0, 1.0], None),
+    "nearly cancel": ([1.0, -1.0 + 1e-7, 1.0, 1.0], None),
+    "cancel at a node": ([1.0, 1.0, -1.0, 1.0], None),
+    "hyperedges cancel": (None, [-1.0, 1.0]),
+    "negative": (None, [-1.0, -1.0]),
+}
+
+
+@pytest.mark.parametrize("kind", EDGES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_is_finite_or_refuses_the_weights(name, kind):
+    """Outputs and gradients; nothing grows beyond what the weights can explain."""
+    make = getattr(hypergraph_layers, name)
+    torch.manual_seed(0)
+    layer = make(4) if name == "EDHNNConv" else make(4, 4)
+    x = torch.randn(3, 4, requires_grad=True)
+    try:
+        out = layer(x, hypergraph(*EDGES[kind]))
+    except ArgumentError:
+        with pytest.raises(ArgumentError, match="^(hyperedge_)?weight: "):
+            layer(x, hypergraph(*EDGES[kind]))
+        return
+    grads = torch.autograd.grad(out.sum(), [x, *layer.parameters()], allow_unused=True)
+    assert all(bool(t.isfinite().all()) for t in (out, *grads) if t is not None)
+    assert float(out.detach().abs().max()) < 1e3
 
 
 @pytest.mark.parametrize(("how", "weights", "message"), [("sym", (-3.0, 1.0), "a negative sum at 1: -3"),

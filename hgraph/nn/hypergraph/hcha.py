@@ -174,7 +174,8 @@ class HypergraphAttentionConv(nn.Module):
         alpha = self.dropout(self._attention(value, of_hyperedges(z), hypergraph))  # [nnz, H], in the order of e2v
         hyperedges = _average(hypergraph.v2e, value, alpha[hypergraph.e2v.perm])
         if hypergraph.hyperedge_weight is not None:
-            alpha = alpha * hypergraph.hyperedge_weight.to(alpha.dtype)[hypergraph.e2v.indices].unsqueeze(-1)
+            of_hyperedges = _relative(hypergraph.hyperedge_weight, alpha.dtype)
+            alpha = alpha * of_hyperedges[hypergraph.e2v.indices].unsqueeze(-1)
         out = _average(hypergraph.e2v, hyperedges, alpha)
         if not self.concat:
             out = out.unflatten(-1, (self.num_heads, -1)).mean(-2)
@@ -189,6 +190,15 @@ class HypergraphAttentionConv(nn.Module):
         bias = log_weight(hypergraph, value.dtype, of_hyperedges=False)
         score = score if bias is None else score + bias.unsqueeze(-1)
         return edge_softmax(e2v, score).to(value.dtype)
+
+
+def _relative(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """The weights divided by their maximum: averages are equal, but squares of tiny weights in gradients would be 0."""
+    if not weight.numel():
+        return weight.to(dtype)
+    weight = weight.to(torch.promote_types(dtype, torch.float32))
+    largest = weight.detach().amax()
+    return (weight / torch.where(largest > 0, largest, 1.0)).to(dtype)
 
 
 def _average(adj: Adjacency, x: Tensor, weight: Tensor) -> Tensor:

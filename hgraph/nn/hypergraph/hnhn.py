@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from hgraph.cache import cached
 from hgraph.checks import check_channels
-from hgraph.nn.hypergraph.two_step import weighted
+from hgraph.nn.hypergraph.two_step import checked, weighted
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
@@ -38,6 +38,9 @@ class HNHNConv(nn.Module):
 
     Shapes:
         x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
+
+    Raises:
+        ArgumentError: weights on a CPU whose sums cancel, or are so small that a power of them is infinite.
 
     Source: Dong, Sawin and Bengio, "HNHN: Hypergraph Networks with Hyperedge Neurons", ICML 2020 workshop on graph
     representation learning. The nonlinearity after the second step belongs to the network.
@@ -74,13 +77,14 @@ class HNHNConv(nn.Module):
         check_inputs(x, hypergraph, Hypergraph, self.in_channels, self.to_hyperedges.weight)
         dtype = torch.promote_types(x.dtype, torch.float32)
         key = "hnhn", self.alpha, self.beta, dtype
-        gather, scatter = cached(hypergraph, key, lambda: _averages(weighted(hypergraph, dtype), self.alpha, self.beta))
+        gather, scatter = cached(hypergraph, key, lambda: _averages(hypergraph, dtype, self.alpha, self.beta))
         z = propagate(gather, self.to_hyperedges(x)).relu()
         return propagate(scatter, self.to_nodes(z))
 
 
-def _averages(hypergraph: Hypergraph, alpha: float, beta: float) -> tuple[Adjacency, Adjacency]:
+def _averages(hypergraph: Hypergraph, dtype: torch.dtype, alpha: float, beta: float) -> tuple[Adjacency, Adjacency]:
     """The weighted averages of both steps."""
+    hypergraph = weighted(checked(hypergraph, dtype, beta, alpha), dtype)
     v2e, e2v, w = hypergraph.v2e, hypergraph.e2v, hypergraph.hyperedge_weight
     of_nodes = inverse_power(hypergraph.node_degree(), beta)
     of_hyperedges = inverse_power(hypergraph.hyperedge_degree(), alpha)

@@ -18,7 +18,7 @@ from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
 from hgraph.structure.algebra import needs_check, refuse_degrees, refuse_degrees_of
 
-__all__ = ["Steps", "TwoStepConv", "TwoStepLayer", "steps_of", "weighted", "weighted_e2v"]
+__all__ = ["Steps", "TwoStepConv", "TwoStepLayer", "can_check", "checked", "steps_of", "weighted", "weighted_e2v"]
 
 
 class Steps(NamedTuple):
@@ -36,25 +36,41 @@ def steps_of(layer: type[TwoStepLayer], x: Tensor, hypergraph: Hypergraph) -> St
     if can_cache_compiled(fields):
         to_hyperedges, to_nodes, ones = layer._weights(fields, dtype)
         return Steps(hypergraph.v2e.with_weight(to_hyperedges), hypergraph.e2v.with_weight(to_nodes), ones)
-    return cached(hypergraph, (layer, dtype), lambda: _steps(layer, _checked(hypergraph, layer.node_power), dtype))
+    return cached(
+        hypergraph, (layer, dtype), lambda: _steps(layer, checked(hypergraph, dtype, layer.node_power), dtype)
+    )
 
 
-def _checked(hypergraph: Hypergraph, power: float | None) -> Hypergraph:
-    """The argument, after a check of its degrees; on devices other than CPUs it would synchronize."""
-    if power is None:
+def checked(
+    hypergraph: Hypergraph, dtype: torch.dtype, node_power: float | None, hyperedge_power: float = -1.0
+) -> Hypergraph:
+    """The argument, after a check that these powers of its degrees are finite in this dtype.
+
+    Only weights on a CPU without gradients are checked: on another device, it would synchronize.
+    """
+    given = [w for w in (hypergraph.v2e.weight, hypergraph.hyperedge_weight) if w is not None]
+    if node_power is None or not given or not can_check(hypergraph):
         return hypergraph
-    v2e, of_edges = hypergraph.v2e, hypergraph.hyperedge_weight
-    weights = [w for w in (v2e.weight, of_edges) if w is not None]
-    if hypergraph.device.type == "cpu" and is_eager() and weights and not any(w.requires_grad for w in weights):
-        refuse_degrees_of(v2e, "row")
-        if len(weights) > 1 or needs_check(weights[0]):  # products may be tiny although both factors are not
-            size = dataclasses.replace(
-                hypergraph,
-                v2e=v2e.with_weight(None if v2e.weight is None else v2e.weight.abs()),
-                hyperedge_weight=None if of_edges is None else of_edges.abs(),
-            )
-            refuse_degrees(hypergraph.node_degree(), size.node_degree(), root=power == -0.5)
+    refuse_degrees_of(hypergraph.v2e, "row")
+    steep = min(node_power, hyperedge_power) < -1  # then powers of usual numbers may be infinite too
+    if steep or len(given) > 1 or needs_check(given[0].to(dtype)):  # a product may be tiny, although no factor is
+        h = weighted(hypergraph, dtype)
+        size = dataclasses.replace(
+            h,
+            v2e=h.v2e.with_weight(None if h.v2e.weight is None else h.v2e.weight.abs()),
+            hyperedge_weight=None if h.hyperedge_weight is None else h.hyperedge_weight.abs(),
+        )
+        refuse_degrees(h.node_degree(), size.node_degree(), power=node_power)
+        of_hyperedges = h.hyperedge_degree(), size.hyperedge_degree()
+        refuse_degrees(*of_hyperedges, power=hyperedge_power, at_every="hyperedge")
     return hypergraph
+
+
+def can_check(hypergraph: Hypergraph) -> bool:
+    """Whether the weights can be read here: on a CPU, without gradients, compiler or transform."""
+    weights = (hypergraph.v2e.weight, hypergraph.hyperedge_weight)
+    on_cpu = hypergraph.device.type == "cpu"
+    return on_cpu and is_eager() and not any(w is not None and w.requires_grad for w in weights)
 
 
 def weighted(hypergraph: Hypergraph, dtype: torch.dtype) -> Hypergraph:

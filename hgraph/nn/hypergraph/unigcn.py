@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hgraph.nn.hypergraph.two_step import TwoStepConv
+from hgraph.nn.hypergraph.two_step import TwoStepConv, can_check
 from hgraph.ops import propagate
 from hgraph.structure import Adjacency, Hypergraph
-from hgraph.structure.algebra import inverse_power
+from hgraph.structure.algebra import inverse_power, refuse_degrees
 
 __all__ = ["UniGCNConv"]
 
@@ -50,6 +50,9 @@ class UniGCNConv(TwoStepConv):
         gather, e2v = hypergraph.v2e.normalize("row"), hypergraph.e2v
         assert e2v.weight is not None  # noqa: S101 - every incidence has a weight here
         mean_degree = propagate(gather, degree.unsqueeze(-1)).squeeze(-1)
+        if can_check(hypergraph) and gather.weight is not None and bool((gather.weight < 0).any()):
+            size = propagate(gather.with_weight(gather.weight.abs()), degree.unsqueeze(-1)).squeeze(-1)
+            refuse_degrees(mean_degree, size, power=-0.5, at_every="hyperedge")
         weight = inverse_power(degree, -0.5)[e2v.target] * inverse_power(mean_degree, -0.5)[e2v.indices] * e2v.weight
         if hypergraph.hyperedge_weight is not None:
             weight = weight * hypergraph.hyperedge_weight[e2v.indices]

@@ -15,7 +15,7 @@ from torch import Tensor
 from hgraph.errors import BackendError
 from hgraph.kernels import native
 from hgraph.ops.sparse.linear import Rows, flatten_batch, transposed_weight, upcast
-from hgraph.ops.sparse.mean import divided
+from hgraph.ops.sparse.mean import mean_of_sums
 
 __all__ = ["KERNELS", "build", "state"]
 
@@ -74,8 +74,7 @@ def _spmm(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
 
 
 def _mean(adj: Rows, weight: Tensor | None, x: Tensor) -> Any:
-    total = _spmm(adj, weight, upcast(x))
-    return total if total is NotImplemented else divided(adj, total).to(x.dtype)
+    return mean_of_sums(adj, weight, x, _spmm) if _served(upcast(x)) else NotImplemented
 
 
 def _sddmm(adj: Rows, a: Tensor, b: Tensor, heads: int) -> Any:
