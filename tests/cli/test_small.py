@@ -19,7 +19,7 @@ from hgraph.cli.app import app
 from hgraph.cli.inductive import with_new_nodes
 from hgraph.cli.seeds import _shown, _summary
 from hgraph.datasets import load
-from hgraph.distill.report import setting_cells
+from hgraph.report import Report
 
 
 def call(*arguments):
@@ -50,7 +50,8 @@ def test_one_seed_has_no_deviation():
 
 def test_settings_without_a_value_are_not_listed():
     settings = {"lr": 0.1, "patience": None, "task": {"kind": "classification", "class_weight": None}, "a": "x|y"}
-    assert setting_cells(settings) == [("lr", "0.1"), ("task", "kind classification"), ("a", "x\\|y")]
+    lines = str(Report("t").settings(settings)).splitlines()
+    assert lines[-3:] == ["| lr | 0.1 |", "| task | kind classification |", "| a | x\\|y |"]
 
 
 @pytest.fixture(scope="module")
