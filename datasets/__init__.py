@@ -19,6 +19,7 @@ from hgraph.datasets import (
     uci_tables,
     walmart,
 )
+from hgraph.datasets.algorithmic import ALGORITHMS, algorithmic_task
 from hgraph.datasets.card import Card
 from hgraph.datasets.folder import save
 from hgraph.datasets.own_interactions import from_interactions
@@ -26,9 +27,11 @@ from hgraph.datasets.registry import info, load, names, register
 from hgraph.datasets.tables import Encoder, Inputs, from_tables, read_table
 
 __all__ = [
+    "ALGORITHMS",
     "Card",
     "Encoder",
     "Inputs",
+    "algorithmic_task",
     "committees",
     "cooking",
     "dhg",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hgraph.models.recommend.nfm import NFM
     from hgraph.models.recommend.ripplenet import RippleNet
     from hgraph.models.recommend.two_tower import TwoTower
+    from hgraph.models.sequence.positional import PositionalTransformer
     from hgraph.models.stack import Stack
     from hgraph.models.triples.kge import ComplEx, DistMult, RotatE, TransE, TransR
     from hgraph.models.vision.axial_transformer import AxialTransformer
@@ -83,6 +84,7 @@ __all__ = [
     "HyperND",
     "LightGCN",
     "PhenomNN",
+    "PositionalTransformer",
     "RippleNet",
     "RotatE",
     "SheafHyperGNN",
@@ -106,5 +108,5 @@ if not TYPE_CHECKING:  # type checkers read the imports above, and still find na
     __getattr__, __dir__ = _lazy(
         __name__,
         {entry.class_name: entry.module for entry in _MODELS} | _PUBLISHED | _FUNCTIONS,
-        ("hypergraph", "node", "recommend", "triples", "vision"),
+        ("hypergraph", "node", "recommend", "sequence", "triples", "vision"),
     )

@@ -24,6 +24,7 @@ DATA = {
     "interactions": "Interactions of users with items",
     "triples": "a TripleSplit of a KnowledgeGraph",
     "images": "images",
+    "sequences": "sequences of numbers or tokens",
 }
 TASKS = (
     "node classification",
@@ -32,6 +33,7 @@ TASKS = (
     "image classification",
     "object detection",
     "image generation",
+    "sequence modeling",
 )
 
 # Size of the data, as named in an entry -> how to read it from `Data`, `Interactions` or a `TripleSplit`.
@@ -312,6 +314,11 @@ MODELS: tuple[ModelEntry, ...] = (
     _triples("distmult", "DistMult", "none; scores by a product of h, r and t"),
     _triples("complex", "ComplEx", "none; scores by a product of complex h, r and t"),
     _triples("rotate", "RotatE", "none; scores how close h rotated by r is to t"),
+    ModelEntry(
+        "positionaltransformer", "hgraph.models.sequence.positional:PositionalTransformer", "PositionalTransformer",
+        "sequences", "sequence modeling", "attention by positions only, the same for every sequence",
+        layers=("PositionalAttention",), paper="18",
+    ),
     ModelEntry(
         "vit", "hgraph.models.vision.vit:ViT", "ViT", "images", "image classification",
         "attention over patches; SoftHGNN may be its last layer", layers=("SoftHGNN", "SoftHGNNSeS"), paper="03",

@@ -142,6 +142,7 @@ LAYERS: tuple[LayerEntry, ...] = (
     _attention(
         "power:PowerAttention", "a window, and distances that are powers of two", causal=True, state=True, paper="28"
     ),
+    _attention("positional:PositionalAttention", "weights that depend on positions only", paper="18"),
     _attention("axial:AxialAttention", "attention along one axis or all axes of a grid", causal=True, paper="09"),
     _attention(
         "moh.layer:MixtureOfHeadAttention", "heads chosen per token", causal=True, state=True, paper="19"

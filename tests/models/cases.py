@@ -45,6 +45,7 @@ from hgraph.models import (
     HyperND,
     LightGCN,
     PhenomNN,
+    PositionalTransformer,
     RippleNet,
     RotatE,
     SheafHyperGNN,
@@ -323,6 +324,17 @@ def axial_transformer():
     )
 
 
+def sequences(n, seed=0, dtype=torch.float64):
+    return (randn(2, n, 1, seed=seed).to(dtype),)
+
+
+SEQUENCE = {
+    "PositionalTransformer": Case(
+        lambda: PositionalTransformer(1, 8, 1, num_positions=40, num_layers=2), sequences, batched=True, roundings=16,
+        without=NO_RESET | {"permutation": "tokens have places", "caches": "takes no structure"},
+    ),
+}  # fmt: skip
+
 VISION = {
     "ViT": vision_model(vit, images(32, 32), lambda x: (len(x), 3)),
     "YOLOv13": vision_model(
@@ -341,4 +353,4 @@ VISION = {
         },
     ),
 }  # fmt: skip
-CASES = NODES | RECOMMENDERS | TRIPLES | VISION
+CASES = NODES | RECOMMENDERS | TRIPLES | SEQUENCE | VISION

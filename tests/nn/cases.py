@@ -50,6 +50,7 @@ from hgraph.nn import (
     MixtureOfHeadAttention,
     MoAAttention,
     PNAConv,
+    PositionalAttention,
     PowerAttention,
     RGCNConv,
     RoutingAttention,
@@ -245,6 +246,7 @@ ATTENTION = {
         lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], num_sink=1, block_size=2),
         without=PATTERN | ORDERED,
     ),
+    "PositionalAttention": attention(lambda: PositionalAttention(DIM, 2, num_positions=40), without=ORDERED),
     "PowerAttention": attention(
         lambda: PowerAttention(DIM, 2, block_size=2, window=1, rotary=100.0), without=PATTERN | ORDERED
     ),

@@ -22,6 +22,7 @@ from hgraph.nn.attention.moa.plan import (
 from hgraph.nn.attention.moa.state import SpanState
 from hgraph.nn.attention.moh.layer import MixtureOfHeadAttention
 from hgraph.nn.attention.moh.router import HeadRouter, QueryNormRouter
+from hgraph.nn.attention.positional import PositionalAttention
 from hgraph.nn.attention.power import PowerAttention
 from hgraph.nn.attention.record import AttentionRecord, PartRecord, record_attention
 from hgraph.nn.attention.rotary import apply_rotary_emb
@@ -46,6 +47,7 @@ __all__ = [
     "MoAAttention",
     "OnlineKMeans",
     "PartRecord",
+    "PositionalAttention",
     "PowerAttention",
     "QueryNormRouter",
     "RoutedRecord",

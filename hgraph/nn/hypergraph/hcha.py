@@ -174,8 +174,8 @@ class HypergraphAttentionConv(nn.Module):
         alpha = self.dropout(self._attention(value, of_hyperedges(z), hypergraph))  # [nnz, H], in the order of e2v
         hyperedges = _average(hypergraph.v2e, value, alpha[hypergraph.e2v.perm])
         if hypergraph.hyperedge_weight is not None:
-            of_hyperedges = _relative(hypergraph.hyperedge_weight, alpha.dtype)
-            alpha = alpha * of_hyperedges[hypergraph.e2v.indices].unsqueeze(-1)
+            relative = _relative(hypergraph.hyperedge_weight, alpha.dtype)
+            alpha = alpha * relative[hypergraph.e2v.indices].unsqueeze(-1)
         out = _average(hypergraph.e2v, hyperedges, alpha)
         if not self.concat:
             out = out.unflatten(-1, (self.num_heads, -1)).mean(-2)
