@@ -138,14 +138,18 @@ def last_of_users(user: Tensor, times: Tensor) -> list[Tensor]:
 def columns_of(path: str | os.PathLike[str], wanted: Sequence[str], reading: Reading | None = None) -> list[list[str]]:
     """The columns of the given names; no field may be empty."""
     path, reading = Path(path).expanduser(), reading or Reading()
+    roles = {column: role for role, column in reading.columns.items()}
     wanted = [reading.columns.get(name, name) for name in wanted]
     columns: list[list[str]] = [[] for _ in wanted]
     with opened(path, reading.delimiter) as reader:
         names = [name.strip() for name in header(reader)]
         missing = [name for name in wanted if name not in names]
         if missing:
-            hint = "Name the column with columns= (--column user=NAME)"
-            raise DataError(f"{path}:1: expected a column {missing[0]!r}, got {', '.join(names)}. {hint}")
+            what = "a column" if len(missing) == 1 else "columns"
+            flags = " ".join(f"--column {roles.get(name, name)}=NAME" for name in missing)
+            hint = f"Name them with columns= ({flags})" if len(missing) > 1 else f"Name it with columns= ({flags})"
+            listed = " and ".join(map(repr, missing))
+            raise DataError(f"{path}:1: expected {what} {listed}, got {', '.join(names)}. {hint}")
         at, line = [names.index(name) for name in wanted], 1
         for rows in chunks(reader, len(names)):
             for column, i in zip(columns, at, strict=True):

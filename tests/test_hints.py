@@ -164,7 +164,7 @@ def test_two_towers_are_said_to_rank_items(tmp_path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text('{"kind": "recommender", "model": "twotower"}')
-    for asked in (["export", str(run)], ["serve", str(run)], ["predict", str(run), str(run / "config.json")]):
+    for asked in (["export", str(run)], ["predict", str(run), str(run / "config.json")]):
         result = CliRunner().invoke(app, asked)
         assert result.exit_code == 2
         assert f"`hgraph recommend {run}`" in result.stderr

@@ -28,7 +28,7 @@ from hgraph.datasets.tables.encoder import Encoder
 from hgraph.datasets.tables.incidence import Duplicates
 from hgraph.datasets.tables.roles import ROLES, Roles
 from hgraph.datasets.tables.table import Table, joined, read_table, wrong
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, DataError
 from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["from_tables"]
@@ -276,11 +276,24 @@ def _gathered(
         known, index = "", incidence.nodes(roles, options.hyper, options.separator)
     else:
         table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
-        (key,) = Roles(table, user_roles).need("id")
+        key = _id_column(Roles(table, user_roles), roles, options.hyper)
         known, index = table.source, ids.unique(table, key, "node")
     if options.hyper:
         return table, key, index, incidence.from_hyperedges(roles, index, known, options.separator, options.duplicates)
     return table, key, index, incidence.from_edges(roles, index, known, options.directed, options.duplicates)
+
+
+def _id_column(nodes: Roles, links: Roles, hyper: bool) -> str:
+    """The column of ids of the nodes; names all columns that are missing, of both tables, in one error."""
+    try:
+        (key,) = nodes.need("id")
+    except DataError as error:
+        try:
+            links.form(hyper)
+        except DataError as other:
+            raise DataError(f"{error}. {other}") from error
+        raise
+    return key
 
 
 # ---------------------------------------------------------------------- labels, parts, features

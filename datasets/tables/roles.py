@@ -92,15 +92,16 @@ class Roles:
         Raises:
             DataError: a column is missing; the message lists the known names and how to choose another column.
         """
-        found = [self.find(role) for role in roles]
-        for role, name in zip(roles, found, strict=True):
-            if name is None:
-                wanted = repr(self.given[role]) if role in self.given else " or ".join(map(repr, ROLES[role]))
-                hint = f"Choose a column with columns={{{role!r}: ...}} (--column {role}=...)"
-                hint += "" if role == "id" else "; if the first line is not a header, name the columns with --header"
-                expected = f"a column for the {role}, called {wanted}"
-                raise wrong(self.table.source, expected, f"columns {list(self.table.columns)}", hint)
-        return [name for name in found if name is not None]
+        found = {role: self.find(role) for role in roles}
+        missing = [role for role, name in found.items() if name is None]
+        if missing:
+            wanted = {r: repr(self.given[r]) if r in self.given else " or ".join(map(repr, ROLES[r])) for r in missing}
+            expected = " and ".join(f"a column for the {role}, called {names}" for role, names in wanted.items())
+            pairs, flags = ", ".join(f"{r!r}: ..." for r in missing), " ".join(f"--column {r}=..." for r in missing)
+            hint = f"Choose a column with columns={{{pairs}}} ({flags})"
+            hint += "" if missing == ["id"] else "; if the first line is not a header, name the columns with --header"
+            raise wrong(self.table.source, expected, f"columns {list(self.table.columns)}", hint)
+        return [name for name in found.values() if name is not None]
 
     def _list_column(self) -> str | None:
         """The first column whose cells are lists, or texts with separators of members."""

@@ -105,7 +105,10 @@ def predict(
                 "dataset" if every is False else "all", "no file of rows together with this option", str(rows)
             )
         predictor = predictor_of(run, program)
-        predictor.reading(columns=reading.columns, decimal=decimal, missing=reading.missing)
+        named = dict(reading.columns)
+        if key is None and "id" not in predictor.columns:
+            key = named.pop("id", None)
+        predictor.reading(columns=named, decimal=decimal, missing=reading.missing)
         task, classes = predictor.task, predictor.classes
         blocks = _student_blocks(predictor, rows, key, delimiter)
     else:
@@ -150,6 +153,9 @@ def _student_blocks(predictor: Predictor, rows: Path, key: str | None, delimiter
     if key is not None and first is not None and key not in names:
         raise ArgumentError("id", f"a column of {rows}: {names}", repr(key))
     name = key if key is not None else _default_id(names, predictor.columns)
+    if name is None and first is not None and (others := [n for n in names if n not in predictor.columns]):
+        LOG.info("no column of ids was found, so predictions are in the order of the rows; choose one of %s with "
+                 "--column id=NAME", ", ".join(others[:10]))  # fmt: skip
     yield name
     for columns, probabilities in itertools.chain([] if first is None else [first], found):
         yield None if name is None else [str(cell) for cell in columns[name]], probabilities

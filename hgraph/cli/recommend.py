@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,6 +112,29 @@ def _items(
                 _draw(why, draw, f"why {_user_name(data, user)} is recommended {entry['name']}")
         items.append(entry)
     return items
+
+
+def ranking(
+    model: Recommender, data: Interactions
+) -> tuple[Callable[[str, int], list[tuple[str, float]]], Callable[[int], str]]:
+    """The best k items of a user by name, with scores, for many calls; and the name of a user by number."""
+    import math
+
+    import torch
+
+    from hgraph import train
+    from hgraph.train.full_ranking import best_items
+
+    scores_of, known = train.scorer(model, train.structure_of(model, data)), data.known
+
+    def rank(user: str, k: int) -> list[tuple[str, float]]:
+        users = torch.tensor([_user(user, data)])
+        with torch.inference_mode():
+            items, scores = best_items(scores_of(users), users, known, min(k, data.num_items))
+        pairs = zip(items[0].tolist(), scores[0].tolist(), strict=True)
+        return [(_name(data, item), score) for item, score in pairs if score > -math.inf]
+
+    return rank, lambda number: _user_name(data, number)
 
 
 def _draw(why: Explanation, path: Path, title: str) -> None:

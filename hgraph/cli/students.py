@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +22,7 @@ from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from hgraph.distill import Predictor
+    from hgraph.distill.serving.limits import Limits
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder written by `hgraph distill` or `hgraph export`.")]
 
@@ -103,7 +106,10 @@ def serve(
     as_json: Annotated[bool, typer.Option("--json", help="Print the address as one JSON object on stdout.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Serve predictions over HTTP, by default to this machine only: POST /predict with {"rows": [{"column": value}]}.
+    """Serve predictions or recommendations over HTTP, by default to this machine only.
+
+    A student answers POST /predict with {"rows": [{"column": value}]}, the run of a recommender POST /recommend with
+    {"user": "ann", "k": 10}.
 
     Example request:
 
@@ -118,8 +124,13 @@ def serve(
 
     hosts = (*Limits.hosts, host.lower(), *(n.lower() for n in name or ()))
     limits = Limits(hosts, max_body, max_connections, request_timeout)
-    predictor = predictor_of(run, program)
-    app = application(predictor, limits)
+    if is_run(str(run)):
+        if program is not None:
+            raise ArgumentError("program", "no value, because a recommender answers", program.value)
+        app, request = _recommender(run, limits)
+    else:
+        predictor = predictor_of(run, program)
+        app, request = application(predictor, limits), functools.partial(_request, predictor)
     try:
         place = listening(host, port)
     except OSError as error:
@@ -131,9 +142,26 @@ def serve(
     if as_json:
         typer.echo(json.dumps({"url": url}))
     else:
-        typer.echo(f"serving {run} on {url}; Ctrl-C stops it\nexample request: {_request(predictor, url)}")
+        typer.echo(f"serving {run} on {url}; Ctrl-C stops it\nexample request: {request(url)}")
     sys.stdout.flush()
     run_until_stopped(app, place, limits=limits, quiet=quiet or as_json)
+
+
+def _recommender(run: Path, limits: Limits) -> tuple[Any, Callable[[str], str]]:
+    """The application of a recommender's run, and a function of the address: a curl command for its first user."""
+    from hgraph.cli.recommend import ranking
+    from hgraph.cli.recommenders import load_run
+    from hgraph.distill.serving.recommend import recommendations
+
+    model, data, config = load_run(run, None)
+    rank, user_names = ranking(model, data)
+    about = {"model": config["model"], "users": data.num_users, "items": data.num_items}
+    body = shlex.quote(json.dumps({"user": user_names(0), "k": 10}, ensure_ascii=False))
+
+    def request(url: str) -> str:
+        return f"curl -X POST {url}/recommend -H 'Content-Type: application/json' -d {body}"
+
+    return recommendations(rank, about, limits), request
 
 
 def _request(predictor: Predictor, url: str) -> str:

@@ -114,3 +114,12 @@ def test_tune_refuses_reading_options_for_networks_by_name(neighbors):
     found = call("tune", neighbors / "euclidean", "--delimiter", ";", "--trials", "1", "--out", neighbors / "tuned")
     assert found.exit_code == 2
     assert "delimiter: expected no value, because this option does not apply to hgnn+" in found.output
+
+
+def test_predictions_of_a_student_have_ids_of_any_column(neighbors, tmp_path):
+    done("distill", neighbors / "euclidean", "--epochs", 2, "--out", tmp_path / "run")
+    (tmp_path / "rows.csv").write_text("name;a;b\nann;0.1;0.2\nben;3.0;2.9\n")
+    done("predict", tmp_path / "run", tmp_path / "rows.csv", "--column", "id=name", "--out", tmp_path / "p.csv")
+    assert [line.split(";")[0] for line in (tmp_path / "p.csv").read_text().splitlines()] == ["name", "ann", "ben"]
+    noted = call("predict", tmp_path / "run", tmp_path / "rows.csv", "--out", tmp_path / "q.csv")
+    assert "choose one of name with --column id=NAME" in " ".join(noted.stderr.split())

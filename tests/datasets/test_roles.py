@@ -76,3 +76,16 @@ def test_the_user_decides():
     assert named.meta["hyperedge_names"] == ("a0", "a1")
     with pytest.raises(DataError, match="one column for the id, got 'id' and 'node'"):
         from_tables({"id": [1], "node": [2]}, {"members": [[1]]})
+
+
+def test_all_missing_columns_of_both_tables_are_in_one_error():
+    papers, authors = {"paper": ["a", "b"], "topic": ["x", "y"]}, {"article": ["a", "b"], "author": ["u", "u"]}
+    with pytest.raises(DataError) as found:
+        from_tables(papers, authors, label="topic")
+    for part in ("--column id=", "--column node=", "--column hyperedge=", "'paper'", "'article'"):
+        assert part in str(found.value)
+    with pytest.raises(DataError, match="--column source=... --column target=..."):
+        from_tables({"id": ["a", "b"]}, edges={"a": ["a"], "b": ["b"]})
+    with pytest.raises(DataError) as found:  # only one is missing
+        from_tables({"id": ["a", "b"]}, {"node": ["a"], "b": ["b"]})
+    assert "--column node=" not in str(found.value)

@@ -10,6 +10,7 @@ import torch
 from hgraph import Additive, Relative, SoftAdjacency, attend, patterns
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops.tiles.padding import without_sources
+from hgraph.testing import random_adjacency
 
 N, H, D = 24, 4, 6
 LISTS = torch.arange(2 * N).view(2, 1, N, 1) * torch.tensor([1, 3, 7]) % N
@@ -149,3 +150,20 @@ def test_tiles_without_their_padding(name, block):
 def test_masks_of_the_wrong_shape(mask, error, message):
     with pytest.raises(error, match=message):
         attend(GRAPHS["causal"], *leaves(N), mask=mask)
+
+
+def test_a_bias_by_example_is_that_of_each_example():
+    """[..., E, H], alone and with padding: the same as one call per example."""
+    adj = random_adjacency(5, 7, 20, seed=1)
+    q, k, v = (torch.randn(2, 3, n, 2, 4, dtype=torch.float64) for n in (5, 7, 7))
+    bias, mask = torch.randn(2, 3, 20, 2, dtype=torch.float64), torch.rand(2, 3, 7) < 0.7
+    for given in (None, mask):
+        found = attend(adj, q, k, v, bias=bias, mask=given)
+        for i in range(2):
+            for j in range(3):
+                own = None if given is None else given[i, j]
+                one = attend(adj, q[i, j], k[i, j], v[i, j], bias=bias[i, j], mask=own)
+                torch.testing.assert_close(found.out[i, j], one.out)
+                torch.testing.assert_close(found.lse[i, j], one.lse)
+    with pytest.raises(ArgumentError, match="bias"):
+        attend(adj, q, k, v, bias=bias[0])
