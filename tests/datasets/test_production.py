@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,27 @@ def test_encoders_do_not_see_unseen_rows():
     a, b = (datasets.from_tables(t, **options)[0] for t in (nodes, other))
     assert torch.equal(a.x[:20], b.x[:20])
     assert a.meta["feature_names"] == b.meta["feature_names"]
+
+
+@pytest.mark.parametrize("cells", [["n/k"] * 5, ["2.5"] * 5, ["2020-01-01"] * 5, ["7"] * 5])
+@pytest.mark.parametrize("values", [[0, 1], [1.5, 2.5, 3.5], ["red", "blue"], ["2024-01-01", "2024-02-01"]])
+def test_kinds_of_columns_do_not_depend_on_test_rows(cells, values):
+    """Other cells in test rows change no feature of the other rows; those of another kind are refused by place."""
+    ids = [str(i) for i in range(30)]
+    nodes = {"id": ids, "label": ["a", "b"] * 15, "part": ["train"] * 15 + ["val"] * 5 + ["test"] * 10}
+    options = {"edges": {"source": ids, "target": ids[1:] + ids[:1]}, "label": "label", "split_column": "part"}
+    column = [str(values[i % len(values)]) for i in range(30)]
+    expected = datasets.from_tables(nodes | {"c": column}, split="given", **options)[0]
+    try:
+        other = datasets.from_tables(nodes | {"c": column[:25] + cells}, split="given", **options)[0]
+    except DataError as error:
+        said = str(error)
+    else:
+        assert torch.equal(other.x[:20], expected.x[:20])
+        assert other.meta["feature_names"] == expected.meta["feature_names"]
+        return
+    kind = "numeric" if values == [0, 1] and cells[0] != "n/k" and "-" not in cells[0] else "categorical"
+    assert re.search(rf"row 2[56].*'c'.*types={{'c': '{kind}'}}", said)
 
 
 # ---------------------------------------------------------------------- recipes
