@@ -83,7 +83,7 @@ class Scaled(nn.Module):
 
 def trained(trial: Trial, seed: int, epochs: int) -> Iterator[dict[str, str]]:
     """One seed of a trial: a row for the teacher, one for the teacher on unseen nodes only, and one per student."""
-    data = prepare(trial.dataset, seed)
+    data = prepare(trial.dataset, seed, setting=trial.setting)
     if trial.change == "merged":
         split = data.split(trial.setting)
         split = dataclasses.replace(split, structure=split.structure.without_repeats())

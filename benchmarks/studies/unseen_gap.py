@@ -64,7 +64,7 @@ def students(features: int, classes: int) -> dict[str, Callable[[], nn.Module]]:
 
 def one_seed(name: str, teacher_name: str, seed: int, epochs: int) -> Iterator[tuple[str, tuple[float, float]]]:
     """Teacher, then every student: accuracy on all test nodes and on the unseen ones, in percent."""
-    data = prepare(name, seed)
+    data = prepare(name, seed, setting="production")
     split, part = data.split("production"), training_view(data, "production")
     options: dict[str, Any] = {"epochs": epochs, "progress": False, "seed": seed}
 

@@ -106,7 +106,7 @@ def from_tables(
       parallel edges are kept; ``meta["relation"]`` [E] indexes ``meta["relation_names"]``, in the order of the edges.
 
     Ids are text: 7 and 07 are different nodes. Nodes without edges are kept; an id that is not in ``nodes`` is an
-    error. The kind of a column of ``nodes`` is inferred from all its cells (by the rules of
+    error. The kind of a column of ``nodes`` is inferred from its cells outside of the test rows (by the rules of
     `hgraph.datasets.tables.kinds.infer`), and an `Encoder` that is fitted on the training rows encodes it. Without
     features, x is the identity for at most 2,048 nodes, else a one and the logarithm of 1 + the degree.
 
@@ -197,8 +197,11 @@ def from_tables(
     encoder, used = Encoder((), missing), {}
     if table is not None:
         excluded = {c for c in (key, *wanted, split_column) if c is not None}
-        stated = {column: kind for column, kind in table.types.items() if column not in excluded}
-        used = kinds.kinds_of(table, stated | dict(types or {}), missing, leave_out=excluded)
+        stated = {column: kind for column, kind in table.types.items() if column not in excluded} | dict(types or {})
+        observed = np.ones(len(index), bool)
+        observed[parts[2].numpy()] = False
+        # Whatever is in a test row must not change the features of the others: see `Split.production`.
+        used = kinds.kinds_of(table, stated, missing, excluded, observed if observed.any() else None)
         rows = parts[0].numpy() if len(parts[0]) else None
         encoder = Encoder.fit(table, used, rows=rows, missing=missing, decimal=decimal)
     notes = [] if table is None else notes_of.read_as_missing(table, wanted, used, missing)

@@ -7,8 +7,8 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -113,9 +113,20 @@ def _of_sequences(column: Column) -> Kind:
 
 
 def kinds_of(
-    table: Table, types: Mapping[str, str] | None, missing: Collection[str], leave_out: Collection[str] = ()
+    table: Table,
+    types: Mapping[str, str] | None,
+    missing: Collection[str],
+    leave_out: Collection[str] = (),
+    rows: np.ndarray | None = None,
 ) -> dict[str, Kind]:
     """The kind of each column that becomes features: from ``types``, otherwise inferred.
+
+    Args:
+        table: the table.
+        types: column -> kind.
+        missing: texts that mean a missing cell.
+        leave_out: columns that are no features.
+        rows: [R] bool, the rows whose cells are looked at; None: all.
 
     Raises:
         ArgumentError: ``types`` has an unknown column or an unknown kind.
@@ -126,8 +137,27 @@ def kinds_of(
             raise ArgumentError("types", f"columns of {table.source}: {list(table.columns)}", repr(name))
         if kind not in get_args(Kind):
             raise ArgumentError(f"types[{name!r}]", f"one of {list(get_args(Kind))}", repr(kind))
+
+    def inferred(name: str) -> Kind:
+        column: Any = table[name] if rows is None else _Rows(table[name], rows)
+        return infer(column, missing, table.decimal)
+
     wanted = [name for name in table.columns if name in types or name not in leave_out]
-    return {name: types[name] if name in types else infer(table[name], missing, table.decimal) for name in wanted}  # type: ignore[misc]
+    return {name: types[name] if name in types else inferred(name) for name in wanted}  # type: ignore[misc]
+
+
+class _Rows:
+    """Some rows of a column."""
+
+    def __init__(self, column: Column, rows: np.ndarray) -> None:
+        self.name, self.listed = column.name, column.listed
+        self._column, self._rows = column, rows
+
+    def __iter__(self) -> Iterator[list[str]]:
+        start = 0
+        for cells in self._column:
+            yield list(itertools.compress(cells, self._rows[start : start + len(cells)].tolist()))
+            start += len(cells)
 
 
 def floats(cells: Collection[str]) -> np.ndarray | None:
@@ -211,7 +241,8 @@ def read(
         if values is None or not np.isfinite(values).all():
             bad = next(i for i in at if (v := reader([cells[i]])) is None or not math.isfinite(v[0]))
             if hint is None:
-                other = f"types={{{name!r}: 'categorical'}} (--type {name}=categorical)"
+                fitting = "numeric" if kind == "boolean" and floats([cells[bad]]) is not None else "categorical"
+                other = f"types={{{name!r}: '{fitting}'}} (--type {name}={fitting})"
                 hint = f"Leave the cell empty if it is missing, or pass {other}"
             raise wrong(table.where(start + bad, name), expected, repr(cells[bad]), hint)
         if len(at) == len(cells):

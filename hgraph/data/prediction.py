@@ -39,7 +39,8 @@ _TRIES = 100  # attempts to draw a negative before it is skipped
 class LinkSplit:
     """Training, validation and test links, and the graph for message passing during training.
 
-    Both directions of an undirected edge are one link and are always in the same part.
+    Both directions of an undirected edge are one link and are always in the same part. Features that are computed from
+    the whole graph, such as degrees, count held-out links: take `features_on` of ``structure`` instead.
 
     Args:
         structure: the graph with only the training links (and all self-loops), with their weights.
@@ -177,6 +178,7 @@ class HyperedgeSplit:
     """Training, validation and test hyperedges, and the hypergraph for message passing during training.
 
     Hyperedges with the same members are always in the same part; otherwise training would reveal held-out ones.
+    Features from the whole hypergraph, such as degrees, count held-out ones: take `features_on` of ``structure`` instead.
 
     Args:
         structure: only the training hyperedges, on all nodes.

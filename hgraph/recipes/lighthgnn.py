@@ -44,6 +44,8 @@ OBJECTIVES: dict[str, Callable[[], Term]] = {
     "lighthgnn+": lighthgnn_plus,
 }
 ALONE = ("mlp", "plain")  # networks without a teacher: run once, with the first teacher
+_EPOCHS = 200
+_PROTOCOL = 2  # 1: training in the production setting used hyperedges and word counts of unseen nodes
 MODELS = [*ALONE, "teacher", *OBJECTIVES, "plain-lighthgnn"]
 
 
@@ -78,36 +80,54 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     results = folder / "results.jsonl"
     rows = [row for row in recipe["rows"] if not only or row["dataset"] in only]
-    done = {_key(r) for r in read_results(results, _Record)}
+    done, epochs = {_key(r) for r in read_results(results, _Record)}, epochs or _EPOCHS
+    current = {"epochs": epochs, "protocol": _PROTOCOL}
     for row in rows:
         for seed in range(recipe["seeds"] if seeds is None else seeds):
             where = {"setting": row["setting"], "dataset": row["dataset"], "teacher": row["teacher"], "seed": seed}
+            where |= current
             if all(_key({**where, "model": m}) in done for m in MODELS if m not in ALONE or row["teacher"] == "hgnn"):
                 continue
             progress(f"{row['title']}, {row['setting']}, {row['teacher']}, seed {seed}")
-            data = prepare(row["dataset"], seed, root).to(device)
+            data = prepare(row["dataset"], seed, root, row["setting"]).to(device)
             with results.open("a", encoding="utf-8") as file:
-                for record in results_of(data, row["setting"], row["teacher"], seed, epochs or 200):
+                for record in results_of(data, row["setting"], row["teacher"], seed, epochs):
                     if _key({**where, **record}) not in done:
                         file.write(json.dumps({**where, **record}) + "\n")
                         file.flush()
     report = folder / "report.md"
-    write_atomically(report, _report(recipe, rows, read_results(results, _Record)).encode())
+    records = [r for r in read_results(results, _Record) if _key(r)[5:] == _key({**r, **current})[5:]]
+    write_atomically(report, _report(recipe, rows, records).encode())
     return report
 
 
-def prepare(name: str, seed: int, root: Path | None = None) -> Data:
-    """A data set prepared as in the protocol: merged hyperedges, singletons, normalized rows, a split by seed."""
+def prepare(name: str, seed: int, root: Path | None = None, setting: str = "transductive") -> Data:
+    """A data set prepared as in the protocol: merged hyperedges, singletons, normalized rows, a split by seed.
+
+    The split has the name of the setting. In the production setting, hyperedges and tf-idf of the training are computed
+    from the observed nodes: a neighborhood of an unseen node would join observed nodes that only it connects.
+    """
     options = {"self_loops": True} if name == "citeseer" else {}
     data = datasets.load(name, root=root, **options)[0]
-    structure, y = data.structure, data.y.clamp(min=0)
+    return prepared(name, dataclasses.replace(data, y=data.y.clamp(min=0), splits={}), seed, setting)
+
+
+def prepared(name: str, data: Data, seed: int, setting: str, **counts: int) -> Data:
+    """`prepare` for loaded data; ``counts`` are arguments of `Split.per_class`."""
+    counts = {"num_train_per_class": 20, "num_val_per_class": 100} | counts
+    split = Split.per_class(data.structure, data.y, seed=seed, **counts)
+    if setting == "production":
+        split = Split.production(data, split, unseen_fraction=0.2, seed=seed)
+    split = dataclasses.replace(split, structure=_hyperedges(split.structure))
+    seen = data.x if split.observed is None else data.x[split.observed]
+    x = _features(name, data.x, seen)
+    return dataclasses.replace(data, structure=_hyperedges(data.structure), x=x, splits={setting: split})
+
+
+def _hyperedges(structure: Graph | Hypergraph) -> Hypergraph:
     if isinstance(structure, Graph):
         structure = edges_and_neighborhoods(structure)
-    structure = structure.without_repeats().with_singletons()
-    data = dataclasses.replace(data, structure=structure, x=_features(name, data.x), y=y, splits={})
-    split = Split.per_class(structure, y, num_train_per_class=20, num_val_per_class=100, seed=seed)
-    splits = {"transductive": split, "production": Split.production(data, split, unseen_fraction=0.2, seed=seed)}
-    return dataclasses.replace(data, splits=splits)
+    return structure.without_repeats().with_singletons()
 
 
 def edges_and_neighborhoods(graph: Graph) -> Hypergraph:
@@ -122,10 +142,9 @@ def edges_and_neighborhoods(graph: Graph) -> Hypergraph:
     return Hypergraph.from_lists(members, num_nodes=graph.num_nodes)
 
 
-def _features(name: str, x: Tensor) -> Tensor:
-    if name == "newsgroups":  # binary word features: tf-idf, rows of length one
-        present = (x != 0).float()
-        x = present * ((1 + len(x)) / (1 + present.sum(0))).log().add(1)
+def _features(name: str, x: Tensor, seen: Tensor) -> Tensor:
+    if name == "newsgroups":  # binary word features: tf-idf with the counts of the observed rows, rows of length one
+        x = (x != 0).float() * ((1 + len(seen)) / (1 + (seen != 0).float().sum(0))).log().add(1)
         return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
     return x / x.sum(1, keepdim=True).clamp(min=1e-12)
 
@@ -198,7 +217,10 @@ def _figures(network: nn.Module, layer: str, inputs: tuple[Any, ...], data: Data
 
 
 def _key(record: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(record[k] for k in ("setting", "dataset", "teacher", "seed", "model"))
+    """What is trained once: also the epochs and, where they differ, the version of the protocol."""
+    named = tuple(record[k] for k in ("setting", "dataset", "teacher", "seed", "model"))
+    changed = record["setting"] == "production"
+    return *named, record.get("epochs", _EPOCHS), record.get("protocol", 1) if changed else None
 
 
 @dataclass(frozen=True)
@@ -210,6 +232,8 @@ class _Record:
     teacher: str
     seed: int
     model: str
+    epochs: int = 200
+    protocol: int = 1
     accuracy: float | None = None
     unseen: float | None = None
     ece: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 import hgraph.datasets as datasets
 from hgraph.builders import knn_hypergraph, radius_hypergraph
-from hgraph.data import Data, Split, reorder
+from hgraph.data import Data, HyperedgeSplit, LinkSplit, Split, reorder
 from hgraph.data.derived import FEATURES_FROM, STRUCTURE_FROM, features_from, features_on
 from hgraph.data.leaks import inverse_triples
 from hgraph.datasets.tables import build
@@ -132,6 +133,50 @@ def test_encoders_do_not_see_unseen_rows():
     a, b = (datasets.from_tables(t, **options)[0] for t in (nodes, other))
     assert torch.equal(a.x[:20], b.x[:20])
     assert a.meta["feature_names"] == b.meta["feature_names"]
+
+
+@pytest.mark.parametrize("cells", [["n/k"] * 5, ["2.5"] * 5, ["2020-01-01"] * 5, ["7"] * 5])
+@pytest.mark.parametrize("values", [[0, 1], [1.5, 2.5, 3.5], ["red", "blue"], ["2024-01-01", "2024-02-01"]])
+def test_kinds_of_columns_do_not_depend_on_test_rows(cells, values):
+    """Other cells in test rows change no feature of the other rows; those of another kind are refused by place."""
+    ids = [str(i) for i in range(30)]
+    nodes = {"id": ids, "label": ["a", "b"] * 15, "part": ["train"] * 15 + ["val"] * 5 + ["test"] * 10}
+    options = {"edges": {"source": ids, "target": ids[1:] + ids[:1]}, "label": "label", "split_column": "part"}
+    column = [str(values[i % len(values)]) for i in range(30)]
+    expected = datasets.from_tables(nodes | {"c": column}, split="given", **options)[0]
+    try:
+        other = datasets.from_tables(nodes | {"c": column[:25] + cells}, split="given", **options)[0]
+    except DataError as error:
+        said = str(error)
+    else:
+        assert torch.equal(other.x[:20], expected.x[:20])
+        assert other.meta["feature_names"] == expected.meta["feature_names"]
+        return
+    kind = "numeric" if values == [0, 1] and cells[0] != "n/k" and "-" not in cells[0] else "categorical"
+    assert re.search(rf"row 2[56].*'c'.*types={{'c': '{kind}'}}", said)
+
+
+@pytest.mark.parametrize("name", ["degree", "one and log degree"])
+def test_degrees_for_held_out_links_and_hyperedges(name):
+    """`features_on` of the training structure is the same, whatever is held out; degrees of the whole are not."""
+    graph = Graph.from_edge_index([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]], num_nodes=8, directed=False)
+    split = LinkSplit.by_time(graph, torch.arange(12) % 6, val_fraction=0, test_fraction=0.4)
+    held = Graph.from_edge_index(torch.cat([split.structure.edge_index, torch.tensor([[6], [7]])], 1), num_nodes=8,
+                                 directed=True)  # fmt: skip
+    hg = Hypergraph.from_lists([[0, 1], [1, 2, 3], [3, 4], [5, 6, 7]], num_nodes=8)
+    other = Hypergraph.from_lists([[0, 1], [1, 2, 3], [3, 4], [0, 2, 3]], num_nodes=8)
+    last = HyperedgeSplit.by_time(hg, torch.arange(4), val_fraction=0, test_fraction=0.25)
+    same = HyperedgeSplit.by_time(other, torch.arange(4), val_fraction=0, test_fraction=0.25)
+    for whole, changed, training, training_changed in (
+        (graph, held, split.structure, split.structure),
+        (hg, other, last.structure, same.structure),
+    ):
+        data, changed_data = (
+            Data(s, features_from(name, s), torch.zeros(8).long(), meta={FEATURES_FROM: name}) for s in (whole, changed)
+        )
+        assert not torch.equal(data.x, changed_data.x)
+        assert torch.equal(features_on(data, training), features_on(changed_data, training_changed))
+        assert not torch.equal(features_on(data, training), data.x)
 
 
 # ---------------------------------------------------------------------- recipes
