@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from typing import Any, TypeVar
 
+from hgraph.errors import did_you_mean
 from hgraph.models.registry import find, select
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "Select",
     "Teacher",
     "listed",
+    "named",
     "value_of",
 ]
 
@@ -38,6 +42,26 @@ def listed(names: tuple[str, ...]) -> str:
     'a, b or c'
     """
     return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+E = TypeVar("E", bound=Enum)
+
+
+def named(kind: type[E], help: str, *flags: str) -> Any:
+    """The option of a model by name: its help lists the names, and an unknown name is met with the nearest."""
+    import typer
+
+    names = [str(choice.value) for choice in kind]
+
+    def parse(text: str | E) -> E:
+        if isinstance(text, kind):  # the default
+            return text
+        if text in names:
+            return kind(text)
+        raise typer.BadParameter(f"{text!r} is not one of {listed(tuple(names))}. {did_you_mean(text, names)}".strip())
+
+    parser: Callable[[str], E] = parse
+    return typer.Option(*flags, parser=parser, metavar="NAME", help=f"{help} One of {listed(tuple(names))}.")
 
 
 class Select(Enum):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.choices import ClassWeight, Select, Teacher, value_of
+from hgraph.cli.choices import ClassWeight, Select, Teacher, named, value_of
 from hgraph.cli.common import (
     JsonOption,
     OverwriteOption,
@@ -85,7 +85,7 @@ def distill(
             help="A name of `hgraph datasets list`, a folder you built, or a run of `hgraph train` or `hgraph tune`."
         ),
     ],
-    teacher: Annotated[Teacher, typer.Option(help="Teacher network.")] = Teacher("hgnn"),
+    teacher: Annotated[Teacher, named(Teacher, "Teacher network.")] = Teacher("hgnn"),
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the split, the weights and dropout.")] = 0,
     objective: Annotated[
         Objective, typer.Option(help="Loss of the student; with nosmog, the student also gets positional features.")

@@ -20,6 +20,7 @@ from hgraph.cli.choices import (
     Pretrained,
     Select,
     listed,
+    named,
     value_of,
 )
 from hgraph.cli.common import (
@@ -71,7 +72,7 @@ def train(
     dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
     network_name: Annotated[
         Network,
-        typer.Option("--model", help=f"{listed(CLASSIFIERS)} predict labels of nodes; the others recommend items."),
+        named(Network, f"The last {len(RECOMMENDERS)} recommend items, the others predict labels of nodes.", "--model"),
     ] = Network("hgnn+"),
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the weights, dropout and random splits.")] = 0,
     seeds: Annotated[

@@ -123,3 +123,17 @@ def test_predictions_of_a_student_have_ids_of_any_column(neighbors, tmp_path):
     assert [line.split(";")[0] for line in (tmp_path / "p.csv").read_text().splitlines()] == ["name", "ann", "ben"]
     noted = call("predict", tmp_path / "run", tmp_path / "rows.csv", "--out", tmp_path / "q.csv")
     assert "choose one of name with --column id=NAME" in " ".join(noted.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "near"),
+    [
+        (["train", "digits", "--model", "hgnnp"], "Did you mean 'hgnn+'?"),
+        (["tune", "digits", "--model", "lightgc"], "Did you mean 'lightgcn'"),
+        (["distill", "digits", "--teacher", "GCN2"], "Did you mean 'gcn'"),
+    ],
+)
+def test_a_model_of_another_name_is_met_with_the_nearest(command, near):
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 2
+    assert near in " ".join(found.output.split())
