@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 import hgraph
+from hgraph.files import writing
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FIELDS = (
@@ -158,12 +159,10 @@ def save(path: Path, found: Iterable[Mapping[str, str]]) -> Path:
     """Write one file atomically, one row per dict."""
     found = list(found)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with writing(path) as file:
         writer = csv.DictWriter(file, fieldnames=list(found[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(found)
-    temporary.replace(path)
     return path
 
 

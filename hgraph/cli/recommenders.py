@@ -219,8 +219,8 @@ class _Config:
     columns: dict[str, str] | None = None
     delimiter: str | None = None
     decimal: Literal[".", ","] | None = None
-    epochs: Annotated[int, Span(1, MANY)] | None = None
-    lr: Annotated[float, Span(0, SETTINGS["lr"].high)] | None = None
+    epochs: Annotated[int, Span(1, MANY)] = 1  # missing in older runs, but never null, as lr
+    lr: Annotated[float, Span(0, SETTINGS["lr"].high)] = 0.01
     l2: Annotated[float, Span(0, SETTINGS["l2"].high)] | None = None
     patience: Annotated[int, Span(1, MANY)] | None = None
     validate_users: Annotated[int, Span(1, MANY)] | None = None

@@ -10,7 +10,7 @@ import typer
 
 from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, device_of, plain_errors
 from hgraph.cli.numbers import whole
-from hgraph.cli.runs import check_folder
+from hgraph.cli.runs import check_folder, running
 
 
 @plain_errors
@@ -41,7 +41,8 @@ def reproduce(
     folder = out or Path("runs") / recipe
     check_folder(folder)
     options = {"only": only or (), "seeds": seeds, "epochs": epochs, "device": device_of(device), "root": root}
-    report = recipes.reproduce(recipe, folder, progress=LOG.info, **options)
+    with running(folder, {"recipe": recipe}, overwrite=False):
+        report = recipes.reproduce(recipe, folder, progress=LOG.info, **options)
     if as_json:
         results = map(json.loads, (folder / "results.jsonl").read_text(encoding="utf-8").splitlines())
         typer.echo(json.dumps({"recipe": recipe, "report": str(report), "results": list(results)}))

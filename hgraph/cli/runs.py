@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hgraph.errors import ArgumentError, DataError
+from hgraph.errors import ArgumentError, DataError, HgraphError
 from hgraph.files import is_temporary, remove_abandoned, remove_folder, remove_temporary, try_lock, write_atomically
 from hgraph.schema import parse
 
@@ -36,7 +36,7 @@ UNDER_WAY = "under_way"
 SEEDS_FILE = "seeds.json"  # of a folder of several seeds: settings, and the figures of every finished seed
 REPORT = "report.md"  # written last: a run with a report is finished
 FACTS = "facts.json"  # settings of the run under way
-STUDY = "study.jsonl"  # of `hgraph tune`
+_APPENDED = ("study.jsonl", "results.jsonl")  # files of `hgraph tune` and `hgraph reproduce`, which resume from them
 _LOCK = "lock"
 MANIFEST = ".hgraph.json"  # lists the files that hgraph wrote into the folder
 _HEAD: dict[str, Any] = {"format": "hgraph run", "version": 1}
@@ -83,9 +83,15 @@ def running(folder: Path, settings: dict[str, Any], *, overwrite: bool) -> Itera
         DataError: the saved state cannot be read.
     """
     check_own(folder)
+    is_new = not folder.exists()
     with _locked(folder):
         place = begin(folder, settings, overwrite=overwrite)
-        yield place
+        try:
+            yield place
+        except HgraphError:
+            if is_new and not _names(folder) and {p.name for p in place.iterdir()} <= {FACTS, _LOCK}:
+                shutil.rmtree(folder)  # refused before any work
+            raise
         finish(folder)
 
 
@@ -144,7 +150,7 @@ def _check_same(folder: Path, known: Path, settings: dict[str, Any]) -> None:
             hint = "Use the same value, choose another --out, or pass --overwrite to start over"
             had = f"{before.get(name)!r}, the value of the stopped run in {folder}"
             raise ArgumentError(name, had, repr(now.get(name)), hint)
-    resumes = (folder / STUDY).is_file() or any(known.parent.rglob("*.safetensors"))
+    resumes = any((folder / name).is_file() for name in _APPENDED) or any(known.parent.rglob("*.safetensors"))
     state = "resuming" if resumes else "it has no checkpoint yet, so it starts over"
     LOG.info("%s holds a stopped run: %s", folder, state)
 
@@ -222,7 +228,7 @@ def _written(folder: Path) -> list[Path]:
 
 
 def _is_run(folder: Path) -> bool:
-    if (folder / MANIFEST).exists() or (folder / UNDER_WAY / FACTS).exists() or (folder / STUDY).is_file():
+    if any((folder / name).is_file() for name in (MANIFEST, f"{UNDER_WAY}/{FACTS}", *_APPENDED)):
         return True
     if {path.name for path in folder.iterdir() if not is_temporary(path)} <= {UNDER_WAY}:
         return True

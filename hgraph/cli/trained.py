@@ -41,10 +41,11 @@ class _Options:
     setting: str
     seed: Seed
     hidden: Hidden | None = None
-    dropout: Dropout | None = None
-    epochs: Annotated[int, Span(1, MANY)] | None = None
-    lr: Annotated[float, Span(0, SETTINGS["lr"].high)] | None = None
-    weight_decay: Annotated[float, Span(0, SETTINGS["weight_decay"].high)] | None = None
+    # the defaults of keys that may be missing, as in older runs, but are never null
+    dropout: Dropout = 0.5
+    epochs: Annotated[int, Span(1, MANY)] = 200
+    lr: Annotated[float, Span(0, SETTINGS["lr"].high)] = 0.01
+    weight_decay: Annotated[float, Span(0, SETTINGS["weight_decay"].high)] = 5e-4
     patience: Annotated[int, Span(1, MANY)] | None = None
     clip: Annotated[float, Span(1e-12, 1e12)] | None = None
     schedule: Literal["constant", "cosine"] = "constant"

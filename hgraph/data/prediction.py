@@ -178,7 +178,7 @@ class HyperedgeSplit:
     """Training, validation and test hyperedges, and the hypergraph for message passing during training.
 
     Hyperedges with the same members are always in the same part; otherwise training would reveal held-out ones.
-    Features of the whole hypergraph, such as degrees, count held-out ones: take `features_on` of ``structure``.
+    Features from the whole hypergraph, such as degrees, count held-out ones: use `features_on` of ``structure``.
 
     Args:
         structure: only the training hyperedges, on all nodes.

@@ -376,8 +376,8 @@ class _Settings:
     kind: Literal["classification", "multilabel", "regression"]
     select: str | None = None
     class_weight: Literal["balanced"] | None = None
-    mean: tuple[float, ...] = ()
-    scale: tuple[Annotated[float, Span(1e-300)], ...] = ()
+    mean: tuple[float, ...] | None = None
+    scale: tuple[Annotated[float, Span(1e-300)], ...] | None = None
 
 
 def task_from(settings: Mapping[str, Any] | None, file: str | os.PathLike[str] = "task") -> NodeTask:
@@ -397,8 +397,11 @@ def task_from(settings: Mapping[str, Any] | None, file: str | os.PathLike[str] =
         return Classification()
     found = fields_of(_Settings, settings, file, at="task", strict=True)
     options: dict[str, Any] = {name: getattr(found, name) for name in settings if name != "kind"}
-    if len(found.mean) != len(found.scale) or (found.mean and found.kind != "regression"):
-        raise DataError(f"{file}: task.mean, task.scale: expected as many numbers in both, for a regression")
+    numbers = found.mean, found.scale
+    given = [n for n in ("mean", "scale") if n in settings]
+    fits = all(numbers) and len(numbers[0] or ()) == len(numbers[1] or ()) and found.kind == "regression"
+    if given and not fits:
+        raise DataError(f"{file}: task.mean, task.scale: expected one number or more in both, for a regression only")
     with naming("task", file):
         return _TASKS[found.kind](**options)
 

@@ -164,6 +164,15 @@ FOREIGN = {
 }
 
 
+def test_a_recipe_is_not_written_among_others_files(tmp_path):
+    (tmp_path / "report.md").write_text("# Mine", encoding="utf-8")
+    result = call("reproduce", "lighthgnn", "--only", "cora", "--seeds", 1, "--epochs", 1, "--out", tmp_path)
+    assert result.exit_code == 2
+    assert "out: expected a new or empty folder, or a run folder" in result.stderr
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == "# Mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["report.md"]
+
+
 def test_a_search_is_not_written_among_others_files(tmp_path):
     pytest.importorskip("optuna")
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")

@@ -48,7 +48,7 @@ def place(tmp_path_factory):
     (folder / "run").mkdir()
     Inputs.of(data).save(folder / "run")
     shape = {"hidden": 4, "dropout": 0.5}
-    run = {"source": "./set", "model": "gcn", "setting": "transductive", "seed": 0, **shape, "threads": 1}
+    run = {"source": "./set", "model": "gcn", "setting": "transductive", "seed": 0, **shape, "threads": 1, "epochs": 3}
     run |= {"lr": 0.1, "task": Regression(mean=[3.0], scale=[2.0]).settings()}
     (folder / "run" / "config.json").write_text(json.dumps(run), encoding="utf-8")
     (folder / "distilled").mkdir()
@@ -165,6 +165,11 @@ SHOWN = {
                      ["predict", "student", "rows.csv"], "programs.layers: expected a file with an entry in sha256"),
     "a card": ("set/card.json", ("card", "sizes", "nodes"), -1, ["datasets", "info", "./set"], "sizes.nodes: expected"),
     "nested": ("set/card.json", ("caveats",), NESTED, ["datasets", "info", "./set"], "card.json: expected JSON"),
+    "null epochs": ("run/config.json", ("epochs",), None, ["evaluate", "run"], "epochs: expected a whole number"),
+    "no learning rate": ("run/config.json", ("lr",), None, ["evaluate", "run"], "lr: expected a number"),
+    "an empty mean": ("run/config.json", ("task", "mean"), [], ["evaluate", "run"], "task.mean, task.scale: expected"),
+    "no scale": ("run/config.json", ("task", "scale"), MISSING, ["evaluate", "run"], "task.mean, task.scale: expected"),
+    "an infinite mean": ("run/config.json", ("task", "mean"), [1e308], ["evaluate", "run"], "task.mean[0]: expected"),
     "a recommender": ("kgat/config.json", ("split",), "best", ["recommend", "kgat", "--user", "u0"], "split: expected"),
 }  # fmt: skip
 
