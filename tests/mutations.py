@@ -845,6 +845,58 @@ MUTATIONS += [
 ]  # fmt: skip
 
 
+_ZOO, _NETWORKS = "tests/nn/test_graph_zoo.py", "tests/models/test_graph_zoo.py"
+MUTATIONS += [
+    Mutation(f"graph zoo: {name}", f"hgraph/{file}", old, new, tests)
+    for name, file, old, new, tests in (
+        ("chunks start at the first edge", "ops/aggregate.py", "edges = slice(pointers[first], pointers[last])",
+         "edges = slice(0, pointers[last] - pointers[first])", "tests/ops/test_aggregate.py"),
+        ("a chunk takes all targets' rows", "ops/aggregate.py", "else target[..., targets, :]",
+         "else target[..., : targets.stop - targets.start, :]", "tests/ops/test_aggregate.py"),
+        ("messages are not weighted", "ops/aggregate.py", "weight[edges].to(sent.dtype)", "None",
+         "tests/ops/test_aggregate.py"),
+        ("GATv2 scores keys alone", "nn/graph/gatv2.py", "return (wide * self.score",
+         "return (wide.abs() * self.score", _ZOO),
+        ("GATv2 leaves out its loops", "nn/graph/gatv2.py", "if loops is not None:", "if False:", _ZOO),
+        ("GIN without epsilon", "nn/graph/gin.py", "(1 + self.eps.to(x.dtype)) * x", "x", _ZOO),
+        ("GINE without its ReLU", "nn/graph/gin.py", "self.edge_linear(edge)).relu()", "self.edge_linear(edge))", _ZOO),
+        ("SGC smooths once less", "nn/graph/polynomial.py", "for _ in range(self.num_hops):\n            x =",
+         "for _ in range(self.num_hops - 1):\n            x =", _ZOO),
+        ("Chebyshev without the factor 2", "nn/graph/polynomial.py", "2 * step - found[-2]", "step - found[-2]", _ZOO),
+        ("PNA without its own part in means", "nn/graph/pna.py", "there * (part + own)", "there * part", _ZOO),
+        ("PNA scales isolated nodes", "nn/graph/pna.py", "torch.where(there > 0, log / delta, 1.0)",
+         "log / delta", _ZOO),
+        ("EdgeConv takes neighbors, not differences", "nn/graph/edge_conv.py", "own = self.target_linear(x) - key",
+         "own = self.target_linear(x)", _ZOO),
+        ("GatedGCN is not normalized", "nn/graph/gated.py", "total / (gates + self.eps)", "total", _ZOO),
+        ("TransformerConv's gate is turned", "nn/graph/transformer.py", "torch.lerp(out, own,",
+         "torch.lerp(own, out,", _ZOO),
+        ("APPNP starts from zeros", "models/node/appnp.py", "smoothed(z, graph), own, self.alpha",
+         "smoothed(z, graph), 0 * own, self.alpha", _NETWORKS),
+        ("GCNII's beta without the layer", "models/node/gcnii.py", "math.log1p(self.lam / layer)",
+         "math.log1p(self.lam)", _NETWORKS),
+        ("H2GCN counts neighbors as two steps away", "models/node/h2gcn.py", "adj.reach(2) - (near | loops)",
+         "adj.reach(2) - loops", _NETWORKS),
+        ("LINKX without the skip", "models/node/linkx.py", "+ h_a + h_x).relu()", "+ h_a).relu()", _NETWORKS),
+        ("GPS normalizes once", "nn/graph/gps.py", "self.norms[1](x + self.dropout(attended))",
+         "x + self.dropout(attended)", _NETWORKS),
+        ("errors are not scaled", "models/node/label_propagation.py", "scale * spread / length", "spread",
+         _NETWORKS),
+        ("GraphNorm takes the whole mean", "nn/norms.py", "self.mean_scale.to(x.dtype) * x.mean", "x.mean",
+         "tests/nn/test_norms.py"),
+        ("dropped edges are not rescaled", "nn/structure_dropout.py", "_selected(adj, keep, weight / max(1 - p, 1e-6))",
+         "_selected(adj, keep, weight)", "tests/nn/test_norms.py"),
+        ("patience counts epochs", "train/loop.py",
+         "sum(\"validation\" in later for later in self.history[self.best_epoch :])",
+         "len(self.history) - self.best_epoch", "tests/train/test_loop.py"),
+        ("the last epoch has no score", "train/loop.py", "epoch % eval_every == 0 or epoch == epochs)",
+         "epoch % eval_every == 0)", "tests/train/test_loop.py"),
+        ("positional heads share a table", "nn/attention/positional.py", "[:num_tokens] + linear.bias",
+         "[:num_tokens]", "tests/papers/test_18_positional.py"),
+    )
+]  # fmt: skip
+
+
 def copied(folder: Path) -> Path:
     """The library and its tests, links followed, in a folder."""
     for name in ("hgraph", "tests"):
