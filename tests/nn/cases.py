@@ -246,7 +246,6 @@ ATTENTION = {
         lambda: MoAAttention(DIM, 2, [SpanRule(2, 0.0), SpanRule(0, 0.5)], num_sink=1, block_size=2),
         without=PATTERN | ORDERED,
     ),
-    "PositionalAttention": attention(lambda: PositionalAttention(DIM, 2, num_positions=40), without=ORDERED),
     "PowerAttention": attention(
         lambda: PowerAttention(DIM, 2, block_size=2, window=1, rotary=100.0), without=PATTERN | ORDERED
     ),
@@ -340,7 +339,11 @@ VISION = {
         lambda: HyperACE((4, 4, 4), 32, num_hyperedges=3, dropout=0.0), maps(2, 1, 0.5), channels(32, 2)
     ),
 }
-CASES = STRUCTURED | ATTENTION | SOFT | VISION
+# its weights are one matrix for all examples: no pattern, records or masks of heads
+BY_POSITION = {
+    "PositionalAttention": attention(lambda: PositionalAttention(DIM, 2, num_positions=40), without=ORDERED),
+}
+CASES = STRUCTURED | ATTENTION | BY_POSITION | SOFT | VISION
 
 
 # ---------------------------------------------------------------------- decoders, and the state of each

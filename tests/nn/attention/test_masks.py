@@ -19,7 +19,7 @@ from hgraph.nn import (
     record_attention,
 )
 from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule
-from tests.nn.cases import ATTENTION, DIM, SLOW_TO_COMPILE, SOFT, attention, two_sequences
+from tests.nn.cases import ATTENTION, BY_POSITION, DIM, SLOW_TO_COMPILE, SOFT, attention, two_sequences
 
 N, LENGTHS = 13, (9, 13)
 
@@ -33,7 +33,11 @@ def moa():
 
 
 # Spans of a mixture grow with the length, padding included: here they do not.
-CASES = {name: case for name, case in (ATTENTION | SOFT).items() if name not in ("MoAAttention", "SoftHyperedges")} | {
+CASES = {
+    name: case
+    for name, case in (ATTENTION | BY_POSITION | SOFT).items()
+    if name not in ("MoAAttention", "SoftHyperedges")
+} | {
     "MoAAttention": attention(moa),
     "all tokens": attention(lambda: SelfAttention(DIM, 2, rotary=10.0)),
     "sequence": attention(lambda: AxialAttention(DIM, 2, ndim=1, reduce="sum")),
