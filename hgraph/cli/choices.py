@@ -15,6 +15,7 @@ __all__ = [
     "STARTERS",
     "TEACHERS",
     "TOWERS",
+    "TRIPLES",
     "ClassWeight",
     "Network",
     "PairSplit",
@@ -29,6 +30,7 @@ __all__ = [
 _CLASSIFY = select(task="node classification")
 TEACHERS = tuple(entry.name for entry in _CLASSIFY if entry.data in ("graph", "hypergraph"))
 CLASSIFIERS = (*TEACHERS, *(entry.name for entry in _CLASSIFY if entry.data == "features"))
+TRIPLES = tuple(entry.name for entry in select(task="triple completion"))
 RECOMMENDERS = tuple(entry.name for entry in select(task="recommendation"))
 # the student of the other recommenders
 TOWERS = next(entry.name for entry in select(task="recommendation", student=True))
@@ -105,7 +107,7 @@ class Network(Enum):
     """Networks that can be trained."""
 
     _ignore_ = ["name_"]  # noqa: RUF012 - the protocol of enum
-    for name_ in (*CLASSIFIERS, *RECOMMENDERS):
+    for name_ in (*CLASSIFIERS, *RECOMMENDERS, *TRIPLES):
         vars()[name_] = name_
 
 

@@ -15,6 +15,7 @@ from hgraph.cli.node_runs import figures_of
 from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, positions_of, prepare, split_of
 from hgraph.cli.trained import config_of, encode_for_run, load_weights, read_settings, source_of
+from hgraph.cli.triples import KIND, evaluate_triples
 from hgraph.errors import ArgumentError
 from hgraph.report import format_value
 from hgraph.schema import naming
@@ -43,6 +44,13 @@ def evaluate(
                 "dataset", "no value, because a recommender has embeddings only for the users of its run", repr(dataset)
             )
         evaluate_recommender(run, device, root, as_json)
+        return
+    if config.get("kind") == KIND:
+        if dataset is not None:
+            raise ArgumentError(
+                "dataset", "no value, because the embeddings are of the nodes of the run", repr(dataset)
+            )
+        evaluate_triples(run, device, root, as_json)
         return
     run_of = read_settings(run, config)
     with nullcontext() if dataset is not None else naming("source", run / "config.json"):

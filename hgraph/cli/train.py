@@ -14,6 +14,7 @@ from hgraph.cli.choices import (
     CLASSIFIERS,
     RECOMMENDERS,
     STARTERS,
+    TRIPLES,
     ClassWeight,
     Network,
     PairSplit,
@@ -41,6 +42,7 @@ from hgraph.cli.runs import check_folder, running
 from hgraph.cli.seeds import Trained, train_seeds
 from hgraph.cli.teachers import Setting
 from hgraph.cli.threads import ThreadsOption, node_step, training_threads
+from hgraph.cli.triples import train_triples
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import ModelEntry, find
 
@@ -72,7 +74,12 @@ def train(
     dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
     network_name: Annotated[
         Network,
-        named(Network, f"The last {len(RECOMMENDERS)} recommend items, the others predict labels of nodes.", "--model"),
+        named(
+            Network,
+            f"{listed(TRIPLES)} complete triples, {listed(RECOMMENDERS)} recommend items, the others predict labels of "
+            "nodes.",
+            "--model",
+        ),
     ] = Network("hgnn+"),
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the weights, dropout and random splits.")] = 0,
     seeds: Annotated[
@@ -145,8 +152,18 @@ def train(
     A recommender needs interactions: a data set for recommendation, or a folder with interactions.csv (user,item) and,
     optionally, triples.csv (head,relation,tail).
 
+    Embeddings of a knowledge graph need triples: a data set for triple prediction, a file of triples (head, relation,
+    tail), or a folder with train.txt, valid.txt and test.txt.
+
     With --seeds 5, five seeds are trained, each in a folder of its own, and their means and deviations are printed.
     """
+    pairs_only: dict[str, Any] = {
+        "pretrain": pretrain,
+        "validate_users": validate_users,
+        "min_rating": min_rating,
+        "split": split,
+    }
+    pairs_only |= {"column": column, "delimiter": delimiter, "decimal": decimal}
     if network_name.value in RECOMMENDERS:
         _reject_other_options(
             network_name, setting, dropout, clip, weight_decay, schedule, precision, select, class_weight
@@ -163,13 +180,21 @@ def train(
 
         _run(one_recommender, context, seed, seeds, out, dataset, network_name.value, overwrite, as_json)
         return
-    for name, given in (("l2", l2), ("pretrain", pretrain), ("validate_users", validate_users),
-                        ("min_rating", min_rating), ("split", split), ("column", column),
-                        ("delimiter", delimiter), ("decimal", decimal)):  # fmt: skip
-        if given is not None:
-            raise ArgumentError(
-                name, f"no value, because this option does not apply to {network_name.value}", "a value"
-            )
+    if network_name.value in TRIPLES:
+        _reject_other_options(
+            network_name, setting, dropout, clip, weight_decay, schedule, precision, select, class_weight
+        )
+        _reject_values(network_name, **pairs_only)
+
+        def one_set_of_triples(seed: int, out: Path | None) -> Trained:
+            return train_triples(
+                dataset, network_name.value, seed=seed, epochs=epochs, hidden=hidden, lr=lr, patience=patience, l2=l2,
+                out=out, overwrite=overwrite, device=device, threads=threads, root=root, quiet=quiet,
+            )  # fmt: skip
+
+        _run(one_set_of_triples, context, seed, seeds, out, dataset, network_name.value, overwrite, as_json)
+        return
+    _reject_values(network_name, l2=l2, **pairs_only)
     task: dict[str, Any] = {"select": value_of(select), "class_weight": value_of(class_weight)}
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "weight_decay": weight_decay, "patience": patience}
     options |= {"clip": clip, "schedule": schedule.value, "precision": precision.value}
@@ -272,6 +297,11 @@ def _reject_other_options(
     is_default |= {"precision": precision is Precision.FLOAT32}
     is_default |= {"select": select is None, "class_weight": class_weight is None}
     for name in (name for name, default in is_default.items() if not default):
+        raise ArgumentError(name, f"no value, because this option does not apply to {network.value}", "a value")
+
+
+def _reject_values(network: Network, **given: Any) -> None:
+    for name in (name for name, value in given.items() if value is not None):
         raise ArgumentError(name, f"no value, because this option does not apply to {network.value}", "a value")
 
 

@@ -164,7 +164,6 @@ class _Progress:
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
-    best_score: float = -math.inf
     best_state: dict[str, Tensor] | None = None
     stopped: bool = False
     seconds: float = 0.0
@@ -181,12 +180,12 @@ class _Progress:
     def add(self, record: dict[str, float], model: nn.Module, patience: int | None) -> None:
         """Record an epoch, and copy the state of the model if it is the best so far."""
         self.history.append(record)
-        score = record.get("validation")
+        score, best = record.get("validation"), self.history[self.best_epoch - 1].get("validation", -math.inf)
         if score is None:
             if self.best_state is None:
                 self.best_epoch = int(record["epoch"])
-        elif score > self.best_score:
-            self.best_epoch, self.best_score = int(record["epoch"]), score
+        elif self.best_state is None or score > best:
+            self.best_epoch = int(record["epoch"])
             self.best_state = copy.deepcopy(model.state_dict())
         if patience is not None:
             self.stopped = sum("validation" in later for later in self.history[self.best_epoch :]) >= patience

@@ -52,6 +52,28 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, cut):
     assert [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()] == expected.history
 
 
+@pytest.mark.parametrize("score", [None, lambda epoch: 1.0])
+def test_a_run_that_was_stopped_before_its_first_score_resumes(tmp_path, score):
+    model, seen = nn.Linear(1, 1, bias=False), []
+
+    def train(stop):
+        def step(epoch):
+            seen.append(epoch)
+            if epoch == stop:
+                raise KeyboardInterrupt
+            return 1.0
+
+        return train_loop(
+            model, step, score, Checkpoint(tmp_path / "c", {}), optimizer=None, devices=[], epochs=6, seed=0,
+            label="test", progress=False, eval_every=5, save_every=1,
+        )  # fmt: skip
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stop=3)
+    assert len(train(stop=None).history) == 6
+    assert seen == [1, 2, 3, 3, 4, 5, 6]
+
+
 def test_a_checkpoint_without_a_history_is_refused(tmp_path):
     model = nn.Linear(1, 1, bias=False)
     Checkpoint(tmp_path / "c", {}).save(model, None, [], None, {"losses": [1.0]})

@@ -1,0 +1,215 @@
+"""`hgraph train` for embeddings of knowledge graphs: reads triples, writes run folders and loads them again."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from hgraph.cli.choices import TRIPLES, listed
+from hgraph.cli.common import LOG, device_of, environment_info, print_results, run_folder
+from hgraph.cli.numbers import SEEDS, SETTINGS
+from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
+from hgraph.cli.threads import training_threads
+from hgraph.errors import ArgumentError, DataError
+from hgraph.report import Report
+from hgraph.schema import Span, fields_of, parse
+
+if TYPE_CHECKING:
+    from hgraph.data import TripleSplit
+    from hgraph.models.triples.kge import TripleModel
+
+__all__ = ["evaluate_triples", "load_triples", "train_triples"]
+
+PARTS = ("train", "valid", "test")  # the names of the files of a split, as ConvE has them
+KIND = "triples"
+
+
+def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, TripleSplit, list[str]]:
+    """The name of a set, its triples in three parts, and notes about it.
+
+    Args:
+        source: the name of a listed data set; a file of triples, which is split at random; or a folder with the files
+            train, valid and test, ending in .txt, .tsv or .csv.
+        root: folder for data files.
+        seed: seed of a random split.
+
+    Raises:
+        ArgumentError: another data set, or no such file.
+        DataError: a file cannot be read; the message gives the line.
+    """
+    from hgraph import datasets
+    from hgraph.convert import read_triples
+    from hgraph.data import TripleSplit
+
+    place = Path(source).expanduser()
+    if place.is_file():
+        split = TripleSplit.random(
+            read_triples(place, duplicates="drop"), val_fraction=0.1, test_fraction=0.1, seed=seed, cover=True
+        )
+        return place.stem, split, ["A tenth of the triples is for validation and a tenth for testing, at random."]
+    if place.is_dir():
+        files = [next(iter(sorted(place.glob(f"{part}.*"))), None) for part in PARTS]
+        if not all(files):
+            missing = [f"{part}.txt" for part, file in zip(PARTS, files, strict=True) if file is None]
+            raise ArgumentError(
+                "dataset", "a folder with train.txt, valid.txt and test.txt", f"{source!r}, which lacks {missing[0]}"
+            )
+        return place.resolve().name, TripleSplit(*read_triples(files)), []  # type: ignore[arg-type]
+    card = datasets.info(source)
+    if card.task != "triple prediction":
+        hint = "Or use a file of triples, head,relation,tail"
+        raise ArgumentError("dataset", "a data set of triples", f"{source!r}, which is for {card.task}", hint)
+    loaded = datasets.load(source, root=root)
+    notes = [f"License: {loaded.license}.", f"Citation: {loaded.citation}", *loaded.caveats]
+    return loaded.name, loaded[0], notes
+
+
+def train_triples(
+    dataset: str,
+    model: str,
+    *,
+    seed: int,
+    epochs: int,
+    hidden: int | None,
+    lr: float,
+    patience: int | None,
+    l2: float | None,
+    out: Path | None,
+    overwrite: bool,
+    device: str,
+    threads: int | str | None,
+    root: Path | None,
+    quiet: bool,
+) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """Train, rank the test triples, and write the run folder; resumes a stopped run.
+
+    Returns:
+        The head of the printed results, the figures, and the report.
+    """
+    from hgraph import train
+    from hgraph.files import write_atomically
+    from hgraph.train.checkpoint import weights_file
+    from hgraph.train.plots import learning_curve
+
+    folder = run_folder(out, dataset, model, seed)
+    check_folder(folder, overwrite=overwrite)
+    where = device_of(device)
+    name, split, notes = load_triples(dataset, root, seed)
+    options: dict[str, Any] = {"epochs": epochs, "lr": lr, "patience": 5 if patience is None else patience}
+    options |= {"l2": 0.0 if l2 is None else l2}
+    settings = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, **options}
+    seen = _fingerprint(split)
+    try:
+        with running(folder, settings | {"data": repr(split), "data_sha256": seen}, overwrite=overwrite) as place:
+            network = network_of(model, split, seed, hidden).to(where)
+            with training_threads(threads, place, _step(network, split)):
+                files: dict[str, Any] = {"checkpoint": place / "model.safetensors", "log": folder / "metrics.jsonl"}
+                files |= {"progress": False if quiet else None, "label": model, "seed": seed}
+                fit = train.fit_triples(network, split, **files, **options)
+                figures = figures_of(network, split)
+                figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
+                source = str(Path(dataset).expanduser().resolve()) if os.path.exists(dataset) else dataset
+                command = _command(settings, device, folder)
+                config = settings | {"source": source, "command": command, "device": str(where), "kind": KIND}
+                config |= {"data_sha256": seen} | environment_info()
+                title = f"{name}: {model} (seed {seed})"
+                write_json(folder / "config.json", config)
+                curve = learning_curve({"teacher": fit}, {"teacher": model}, title, "MRR")
+                write_atomically(folder / "learning_curve.png", curve)
+                write_atomically(folder / "model.safetensors", weights_file(network))
+                report = Report(title).text(f"{split}").figures(figures)
+                report.text(
+                    "For each test triple, all nodes are ranked as its tail and as its head, without those that form "
+                    "another known triple. Equal scores count by the middle of their ranks."
+                )
+                curve_of = "Validation MRR" if len(split.val.triples) else "Training loss"
+                report.picture(f"{curve_of} over epochs", "learning_curve.png").bullets(notes)
+                write_atomically(folder / REPORT, str(report.settings(config).command(command)).encode())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error})") from error
+    return {"dataset": name, "model": model, "seed": seed}, figures, folder / REPORT
+
+
+def network_of(model: str, split: TripleSplit, seed: int, width: int | None) -> TripleModel:
+    """The model of that name for the triples, initialized under the seed."""
+    from hgraph.train import build_model
+
+    return build_model(model, split, seed=seed, hidden_size=width)  # type: ignore[return-value]
+
+
+def _step(network: TripleModel, split: TripleSplit) -> Callable[[], object]:
+    """One batch of a copy of the network, for `training_threads`."""
+    trial = copy.deepcopy(network).train()
+    head, relation, tail = split.train.triples[:512].to(trial.entity.device).unbind(1)
+    return lambda: trial.loss(head, relation, tail, 0.0).backward()
+
+
+def figures_of(network: TripleModel, split: TripleSplit) -> dict[str, Any]:
+    """Filtered metrics on the test triples, and the number of parameters."""
+    from hgraph.train import triple_ranking
+
+    figures: dict[str, Any] = {}
+    if len(split.test.triples):
+        figures |= triple_ranking(network, split.test.triples, split.known())
+    else:
+        LOG.warning("no test triples, so nothing is ranked")
+    return figures | {"parameters": sum(p.numel() for p in network.parameters())}
+
+
+def evaluate_triples(run: Path, device: str, root: Path | None, as_json: bool) -> None:
+    """Print the metrics of a run, computed from its files.
+
+    Raises:
+        DataError: the run is not finished, or its data has changed since training.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if (run / UNDER_WAY).exists() and not (run / REPORT).exists():
+        raise DataError(f"{run}: this run was stopped; repeat its `hgraph train` command to resume it")
+    file = run / "config.json"
+    config = parse(file.read_bytes(), file)
+    settings = fields_of(_Config, config, file)
+    if settings.model not in TRIPLES:
+        raise DataError(f"{file}: model: expected {listed(TRIPLES)}, got {settings.model[:60]!r}")
+    check_source(run, settings.source)
+    name, split, _ = load_triples(settings.source, root, settings.seed)
+    if _fingerprint(split) != settings.data_sha256:
+        hint = "Restore the files, or train again: hgraph train ... --overwrite"
+        raise DataError(f"{run}: {settings.source} has changed since this run was trained. {hint}")
+    network = network_of(settings.model, split, settings.seed, settings.hidden)
+    try:
+        network.load_state_dict(load_file(run / "model.safetensors"))
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{run}: model.safetensors does not hold the weights of this run ({error})") from error
+    head = {"dataset": name, "model": settings.model, "seed": settings.seed}
+    print_results(figures_of(network.eval().to(device_of(device)), split), head, as_json)
+
+
+@dataclass(frozen=True)
+class _Config:
+    """The keys of the config.json of such a run that are read back."""
+
+    source: str
+    model: str
+    seed: Annotated[int, Span(0, SEEDS)]
+    data_sha256: str
+    hidden: Annotated[int, Span(1, SETTINGS["hidden"].high)] | None = None
+
+
+def _fingerprint(split: TripleSplit) -> str:
+    from hgraph.data.io import fingerprint
+
+    return fingerprint(split)
+
+
+def _command(settings: dict[str, Any], device: str, folder: Path) -> str:
+    words = ["hgraph", "train", settings["dataset"]]
+    for name in ("model", "seed", "epochs", "lr", "patience", "hidden", "l2"):
+        words += [] if settings[name] is None else [f"--{name}", str(settings[name])]
+    return shlex.join([*words, "--device", device, "--out", str(folder)])

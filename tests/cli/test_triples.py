@@ -1,0 +1,96 @@
+"""`hgraph train` and `hgraph evaluate` for embeddings of knowledge graphs, from files of triples."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from hgraph.cli.app import app
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def done(*arguments):
+    found = call(*arguments, "--quiet", "--json")
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout)
+
+
+@pytest.fixture
+def family(tmp_path):
+    """Forty people in a circle."""
+    rows = [
+        f"person {i},{relation},person {j}"
+        for i in range(40)
+        for relation, j in (("next", (i + 1) % 40), ("far", (i + 7) % 40))
+    ]
+    (tmp_path / "family.csv").write_text("head,relation,tail\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_from_a_file_of_triples_to_the_same_ranks(family):
+    run = family / "run"
+    trained = done("train", family / "family.csv", "--model", "rotate", "--epochs", 60, "--lr", 0.05, "--out", run)
+    assert trained["mrr"] > 0.3  # by chance 0.1
+    evaluated = done("evaluate", run)
+    assert {k: evaluated[k] for k in ("mrr", "hits@1", "mean_rank")} == {
+        k: trained[k] for k in ("mrr", "hits@1", "mean_rank")
+    }
+    for name in ("config.json", "metrics.jsonl", "learning_curve.png", "model.safetensors", "report.md"):
+        assert (run / name).stat().st_size > 0
+    report = (run / "report.md").read_text(encoding="utf-8")
+    assert "hits@10" in report
+    assert json.loads((run / "config.json").read_text())["command"] in report
+
+
+def test_a_stopped_run_resumes_with_the_same_result(family, monkeypatch):
+    command = ["train", family / "family.csv", "--model", "transe", "--epochs", 6, "--threads", 1]
+    whole = done(*command, "--out", family / "whole")
+    from hgraph.train import loop
+
+    saved = loop.Checkpoint.save
+
+    def stop(self, *arguments, **more):
+        saved(self, *arguments, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hgraph.train.loop.Checkpoint.overdue", property(lambda self: True))
+    monkeypatch.setattr("hgraph.train.loop.Checkpoint.save", stop)
+    assert call(*command, "--out", family / "stopped", "--quiet").exit_code != 0
+    monkeypatch.undo()
+    resumed = done(*command, "--out", family / "stopped")
+    assert resumed["mrr"] == whole["mrr"]
+
+
+def test_a_folder_of_three_files(family):
+    lines = (family / "family.csv").read_text().splitlines()[1:]
+    folder = family / "split"
+    folder.mkdir()
+    for name, part in (("train", lines[:60]), ("valid", lines[60:70]), ("test", lines[70:])):
+        (folder / f"{name}.txt").write_text("\n".join(line.replace(",", "\t") for line in part) + "\n")
+    assert done("train", folder, "--model", "complex", "--epochs", 2, "--out", family / "run")["mean_rank"] >= 1
+    (folder / "valid.txt").unlink()
+    found = call("train", folder, "--model", "complex", "--out", family / "other")
+    assert "which lacks valid.txt" in " ".join(found.output.split())
+
+
+def test_other_data_and_options_are_refused(family):
+    for arguments, message in (
+        (["digits", "--model", "distmult"], "a data set of triples"),
+        ([family / "family.csv", "--model", "distmult", "--dropout", 0.1], "dropout"),
+        ([family / "family.csv", "--model", "distmult", "--min-rating", 3], "min_rating"),
+    ):
+        found = call("train", *arguments, "--out", family / "x")
+        assert found.exit_code == 2
+        assert message in " ".join(found.output.split())
+
+
+def test_changed_triples_and_other_commands_are_met_with_a_sentence(family):
+    run = family / "run"
+    done("train", family / "family.csv", "--model", "distmult", "--epochs", 1, "--out", run)
+    assert "embeddings of triples" in " ".join(call("predict", run, family / "family.csv").output.split())
+    with open(family / "family.csv", "a", encoding="utf-8") as file:
+        file.write("person 3,next,person 9\n")
+    assert "has changed since this run was trained" in " ".join(call("evaluate", run).output.split())
