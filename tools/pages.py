@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from hgraph.benchmarks import page
-from hgraph.cli.choices import CLASSIFIERS, RECOMMENDERS
+from hgraph.cli.choices import CLASSIFIERS, RECOMMENDERS, TRIPLES
 from hgraph.models.registry import DATA, MODELS
 from hgraph.nn.registry import LAYERS
 from hgraph.papers import papers, to_markdown
@@ -57,7 +57,7 @@ def models_table() -> str:
     for entry in MODELS:
         cells = (
             f"`models.{entry.class_name}`",
-            f"`{entry.name}`" if entry.name in (*CLASSIFIERS, *RECOMMENDERS) else "",
+            f"`{entry.name}`" if entry.name in (*CLASSIFIERS, *RECOMMENDERS, *TRIPLES) else "",
             entry.task,
             DATA[entry.data],
             entry.message,
