@@ -19,7 +19,7 @@ def names() -> tuple[str, ...]:
     """The available recipes.
 
     >>> names()
-    ('hypergraph-zoo', 'lighthgnn')
+    ('graph-zoo', 'hypergraph-zoo', 'lighthgnn')
     """
     return tuple(
         sorted(f.name[:-5].replace("_", "-") for f in files("hgraph.recipes").iterdir() if f.name.endswith(".toml"))
@@ -75,4 +75,4 @@ def reproduce(name: str, folder: Path, **options: Any) -> Path:
         **options: keyword arguments of the recipe's ``run``.
     """
     recipe = published(name)
-    return import_module(f"hgraph.recipes.{name.replace('-', '_')}").run(recipe, folder, **options)
+    return import_module(f"hgraph.recipes.{recipe['module']}").run(recipe, folder, **options)

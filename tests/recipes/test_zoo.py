@@ -1,21 +1,24 @@
-"""The recipe of hypergraph networks: its protocol, its configurations, and a run that resumes."""
+"""The recipes of many networks: their protocols, their configurations, and a run that resumes."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 import torch
 
 from hgraph import recipes
-from hgraph.data import Data, Dataset
+from hgraph.data import Data, Dataset, Split
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models import registry
-from hgraph.recipes import hypergraph_zoo
+from hgraph.recipes import zoo
 from hgraph.structure import Hypergraph
+from hgraph.testing import random_graph
 from hgraph.train import build_model
 
 RECIPE = recipes.published("hypergraph-zoo")
+GRAPHS = recipes.published("graph-zoo")
 N = 40
 
 
@@ -31,17 +34,17 @@ def small(monkeypatch):
     made = Dataset(
         "small", [data], task="node classification", target_spec={}, license="", redistribute=True, citation=""
     )
-    monkeypatch.setattr(hypergraph_zoo.datasets, "load", lambda name, root=None: made)
+    monkeypatch.setattr(zoo.datasets, "load", lambda name, root=None: made)
     return data
 
 
 def test_the_protocol(small):
-    one, other = hypergraph_zoo.prepare("small", 0), hypergraph_zoo.prepare("small", 1)
+    one, other = zoo.halves("small", 0), zoo.halves("small", 1)
     parts = one.split()
     assert [len(parts.train), len(parts.val), len(parts.test)] == [20, 10, 10]
     assert sorted(torch.cat([parts.train, parts.val, parts.test]).tolist()) == list(range(N))
     assert not torch.equal(parts.train, other.split().train)
-    assert torch.equal(parts.train, hypergraph_zoo.prepare("small", 0).split().train)
+    assert torch.equal(parts.train, zoo.halves("small", 0).split().train)
     assert set(one.x.unique().tolist()) <= {0.0, 1.0}
     assert (one.structure.node_degree() > 0).all()
 
@@ -64,7 +67,7 @@ def test_a_run_resumes_and_reports(small, tmp_path):
     results.write_text(first + '{"model": "hg', encoding="utf-8")
     said = []
     report = recipes.reproduce("hypergraph-zoo", tmp_path, seeds=2, **options | {"progress": said.append})
-    assert said == ["hgnn, cocitation-cora, split 1", "ed-hnn, cocitation-cora, split 1"]
+    assert said == ["hgnn, cocitation-cora, seed 1", "ed-hnn, cocitation-cora, seed 1"]
     assert results.read_text(encoding="utf-8").startswith(first)
     text = report.read_text(encoding="utf-8")
     assert "| HGNN | cocitation-cora | 2 |" in text
@@ -86,3 +89,26 @@ def test_other_epochs_are_other_results(small, tmp_path):
 def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(ArgumentError, match="only: expected data sets or models of the recipe"):
         recipes.reproduce("hypergraph-zoo", tmp_path, only=["core"])
+
+
+@pytest.mark.parametrize("row", GRAPHS["rows"], ids=lambda row: f"{row['model']}-{row['dataset']}")
+def test_every_configuration_over_graphs_builds(row):
+    graph = random_graph(N, 90, seed=0)
+    data = Data(graph, torch.rand(N, 6), torch.arange(N) % 2)
+    model = build_model(registry.find(row["model"]), data, seed=0, **row["options"])
+    assert model(data.x, graph).shape == (N, 2)
+
+
+def test_graphs_are_tested_on_their_own_split(monkeypatch, tmp_path):
+    data = Data(random_graph(N, 90, seed=0), torch.rand(N, 6), torch.arange(N) % 2)
+    own = Split(data.structure, torch.arange(10), torch.arange(10, 20), torch.arange(20, 40))
+    data = dataclasses.replace(data, splits={"default": own})
+    made = Dataset(
+        "small", [data], task="node classification", target_spec={}, license="", redistribute=True, citation=""
+    )
+    monkeypatch.setattr(zoo.datasets, "load", lambda name, root=None: made)
+    options = {"only": ["sgc", "cora"], "epochs": 2, "seeds": 2, "progress": lambda text: None}
+    report = recipes.reproduce("graph-zoo", tmp_path, **options).read_text()
+    assert "| SGC | cora | 2 |" in report
+    with pytest.raises(ArgumentError, match="a hypergraph"):
+        zoo.halves("small", 0)

@@ -1,4 +1,4 @@
-"""Networks over hypergraphs under one protocol: ten random splits, published configurations, published results."""
+"""Many networks under one protocol: several splits or seeds, published configurations, published results."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from hgraph.files import write_atomically
 from hgraph.models import registry
 from hgraph.recipes.recipe import read_results
 from hgraph.report import Report
-from hgraph.structure import Hypergraph
+from hgraph.structure import Graph, Hypergraph
 from hgraph.train import accuracy, build_model, classification_loss, eval_mode, fit, training_view
 
-__all__ = ["prepare", "run"]
+__all__ = ["halves", "public", "run"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def run(
         recipe: the content of the TOML file.
         folder: appends one line per trained network to ``results.jsonl``; writes ``report.md`` at the end.
         only: names of data sets or of models; none runs all.
-        seeds: splits 0 .. seeds-1; None takes the recipe's number.
+        seeds: seeds 0 .. seeds-1 of weights and, if it is random, of the split; None takes the recipe's number.
         epochs: number of epochs of every training; None takes the recipe's.
         device: device for training.
         root: folder of data files.
@@ -69,12 +69,12 @@ def run(
     results = folder / "results.jsonl"
     number, epochs = recipe["seeds"] if seeds is None else seeds, recipe["epochs"] if epochs is None else epochs
     done = {(r["model"], r["dataset"], r["seed"], r["epochs"]) for r in read_results(results, _Record)}
-    for seed in range(number):  # one split of every network first, so that an early report is complete
+    for seed in range(number):  # one seed of every network first, so that an early report is complete
         for row in rows:
             if (row["model"], row["dataset"], seed, epochs) in done:
                 continue
-            progress(f"{row['model']}, {row['dataset']}, split {seed}")
-            data = prepare(row["dataset"], seed, root).to(device)
+            progress(f"{row['model']}, {row['dataset']}, seed {seed}")
+            data = _PREPARE[recipe["split"]](row["dataset"], seed, root).to(device)
             record = _trained(row, data, seed, epochs)
             with results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
@@ -84,8 +84,8 @@ def run(
     return report
 
 
-def prepare(name: str, seed: int, root: Path | None = None) -> Data:
-    """A data set under the protocol: binary features, a singleton for each isolated node, one random split."""
+def halves(name: str, seed: int, root: Path | None = None) -> Data:
+    """A hypergraph with binary features, a singleton for each isolated node, and half of its nodes for training."""
     data = datasets.load(name, root=root)[0]
     if not isinstance(data.structure, Hypergraph):
         raise ArgumentError("dataset", "a hypergraph", repr(name))
@@ -97,8 +97,19 @@ def prepare(name: str, seed: int, root: Path | None = None) -> Data:
     return dataclasses.replace(data, structure=structure, x=x, splits={"default": split})
 
 
+def public(name: str, seed: int, root: Path | None = None) -> Data:
+    """A graph with the split that came with it."""
+    data = datasets.load(name, root=root)[0]
+    if not isinstance(data.structure, Graph):
+        raise ArgumentError("dataset", "a graph", repr(name))
+    return data
+
+
+_PREPARE = {"halves": halves, "public": public}
+
+
 def _trained(row: dict[str, Any], data: Data, seed: int, epochs: int) -> dict[str, Any]:
-    """Train one network on one split; the record of its result."""
+    """Train one network; the record of its result."""
     begin = time.perf_counter()
     options: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in row["options"].items()}
     model = build_model(registry.find(row["model"]), data, seed=seed, **options).to(data.x.device)
@@ -137,7 +148,7 @@ def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[di
         "Deviations. " + recipe["deviations"].strip(),
         "Test accuracy in percent, mean +- standard deviation.",
     )
-    header = "network, data set, splits, here, published, difference / published deviation, s per split"
+    header = "network, data set, seeds, here, published, difference / published deviation, s per seed"
     table = [header.split(", ")]
     for row in rows:
         found = [r for r in records if (r["model"], r["dataset"]) == (row["model"], row["dataset"])]
@@ -145,9 +156,11 @@ def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[di
         if not values:
             continue
         mean, std = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-        known = row.get("published")
+        known: list[float] = row.get("published", [])
         cells = [registry.find(row["model"]).title, row["dataset"], str(len(values)), f"{mean:.2f} +- {std:.2f}"]
-        cells += [f"{known[0]:.2f} +- {known[1]:.2f}", f"{(mean - known[0]) / known[1]:+.1f}"] if known else ["", ""]
+        cells += [" +- ".join(f"{number:.2f}" for number in known)]
+        spread = known[1] if len(known) > 1 else 0.0
+        cells += [f"{(mean - known[0]) / spread:+.1f}" if spread else ""]
         cells.append(f"{statistics.mean(r['seconds'] for r in found):.0f}")
         table.append(cells)
     return str(report.table(table, align="left"))
