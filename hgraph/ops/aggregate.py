@@ -23,7 +23,7 @@ __all__ = ["aggregate"]
 _NUMBERS = 1 << 20  # in the messages of one chunk
 _REDUCTIONS = ("sum", "mean", "max", "min", "none")
 _Chunk = tuple[slice, slice, Adjacency]
-_CHUNKS: TensorTable[tuple[int, list[_Chunk]]] = TensorTable()
+_CHUNKS: TensorTable[tuple[int, Tensor, list[_Chunk]]] = TensorTable()
 
 
 def aggregate(
@@ -129,9 +129,9 @@ def _edges_per_chunk(adj: Adjacency, features: list[Tensor]) -> int:
 
 def _chunks(adj: Adjacency, size: int) -> list[_Chunk]:
     """Ranges of targets, of their edges, and these edges as a structure; about ``size`` edges, one target at least."""
-    found = _CHUNKS.get(adj.indptr)
-    if found is not None and found[0] == size:
-        return found[1]
+    found = _CHUNKS.get(adj.indices)
+    if found is not None and found[0] == size and found[1] is adj.indptr:
+        return found[2]
     pointers, out, first = adj.indptr.tolist(), [], 0
     while first < adj.num_targets:
         last = first + 1
@@ -142,6 +142,6 @@ def _chunks(adj: Adjacency, size: int) -> list[_Chunk]:
         part = Adjacency.trusted(indptr=own, indices=adj.indices[edges], num_sources=adj.num_sources)
         out.append((slice(first, last), edges, part))
         first = last
-    if not adj.indptr.is_inference():
-        _CHUNKS.put(adj.indptr, (size, out))
+    if not adj.indices.is_inference():
+        _CHUNKS.put(adj.indices, (size, adj.indptr, out))
     return out
