@@ -255,7 +255,7 @@ def _distinct(
         if rows is not None:
             row, before = int(rows[row]), int(rows[before])
         got = "a repeated pair" if row == before else f"a pair that is also in {table.place(before)}"
-        hint = "Pass duplicates='sum' to add up their weights, or 'first' to use the first"
+        hint = "Pass duplicates='sum' (--duplicates sum) to add up their weights, or 'first' to use the first"
         raise wrong(table.where(row, column), "each pair once", got, hint)
     keep = np.sort(first)
     if duplicates == "first":
