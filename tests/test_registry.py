@@ -119,7 +119,9 @@ def test_the_commands_offer_what_is_listed():
     reads = {entry.name: entry.data for entry in nodes}
     assert [kind.value for kind in choices.Teacher] == [n for n, d in reads.items() if d in ("graph", "hypergraph")]
     classify = [n for n, d in reads.items() if d in ("graph", "hypergraph", "features")]
-    assert [kind.value for kind in choices.Network] == [*classify, *recommend]
+    triples = tuple(entry.name for entry in registry.select(task="triple completion"))
+    assert [kind.value for kind in choices.Network] == [*classify, *recommend, *triples]
+    assert triples == choices.TRIPLES
     assert {kind.value for kind in choices.Pretrained} == {n for e in registry.MODELS for n in e.starts_from}
     assert recommend == choices.RECOMMENDERS
     assert registry.find(choices.TOWERS).student
