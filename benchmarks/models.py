@@ -126,10 +126,9 @@ def _sums(convs: list[nn.Module], structure: Graph | Hypergraph, training: bool)
     """Structure and width of each sum, on the narrower side of each layer; in training also of the backward."""
     if isinstance(structure, Hypergraph):
         steps = structure.v2e.normalize("row"), structure.e2v.normalize("row")
-        sizes = [conv.linear.weight.shape[::-1] for conv in convs]
     else:
         steps = (structure.adj.add_self_loops().normalize("row"),)
-        sizes = [conv.weight.shape for conv in convs]
+    sizes = [conv.linear.weight.shape[::-1] for conv in convs]
     sums = [(step, min(size)) for size in sizes for step in steps]
     if training:  # no backward through the first sum if it is over features, which need no gradient
         first_is_of_features = sizes[0][1] >= sizes[0][0]
@@ -153,14 +152,13 @@ def _epoch(model: nn.Module, x: Tensor, y: Tensor) -> Method:
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Method:
     """Gradient of the first layer's weight [F, H]."""
     if isinstance(model, (networks.Bound, networks.Prepared)):
-        conv = networks.convs(model.model)[0]
-        weight, transposed = (conv.linear.weight, True) if hasattr(conv, "linear") else (conv.weight, False)
+        weight = networks.convs(model.model)[0].linear.weight
     else:
-        weight, transposed = model.first(), True
+        weight = model.first()
 
     def call() -> tuple[Tensor]:
         grad = torch.autograd.grad(F.cross_entropy(model(x), y), weight)[0]
-        return (grad.T if transposed else grad,)
+        return (grad.T,)
 
     return call
 

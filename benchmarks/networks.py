@@ -103,8 +103,7 @@ class OnDHG(nn.Module):
             self.structure = dhg.Graph(structure.num_nodes, pairs.T.tolist())
         self.conv = nn.ModuleList()
         for i, conv in enumerate(convs(model)):
-            linear = getattr(conv, "linear", None)
-            weight, bias = (conv.weight.T, conv.bias) if linear is None else (linear.weight, linear.bias)
+            weight, bias = conv.linear.weight, conv.bias if conv.linear.bias is None else conv.linear.bias
             peer = getattr(dhg.nn, layer)(weight.shape[1], weight.shape[0], drop_rate=0.0, is_last=i == 1)
             peer.theta.load_state_dict({"weight": weight, "bias": bias})
             self.conv.append(peer)
@@ -129,8 +128,8 @@ class GCNOnPyG(nn.Module):
         self.structure = matrix if csr else graph.edge_index
         self.conv = nn.ModuleList()
         for conv in convs(model):
-            peer = GCNConv(*conv.weight.shape, cached=True, add_self_loops=not csr)
-            peer.load_state_dict({"lin.weight": conv.weight.T, "bias": conv.bias})
+            peer = GCNConv(conv.in_channels, conv.out_channels, cached=True, add_self_loops=not csr)
+            peer.load_state_dict({"lin.weight": conv.linear.weight, "bias": conv.bias})
             self.conv.append(peer)
 
     def first(self) -> nn.Parameter:
@@ -153,7 +152,7 @@ class GATOnPyG(nn.Module):
             size = (conv.in_channels, conv.out_channels)
             peer = GATConv(*size, heads=conv.num_heads, concat=conv.concat, add_self_loops=False)
             scores = {"att_src": conv.source_score.unsqueeze(0), "att_dst": conv.target_score.unsqueeze(0)}
-            peer.load_state_dict({**scores, "lin.weight": conv.weight.T, "bias": conv.bias})
+            peer.load_state_dict({**scores, "lin.weight": conv.linear.weight, "bias": conv.bias})
             self.conv.append(peer)
 
     def first(self) -> nn.Parameter:
