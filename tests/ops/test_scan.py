@@ -264,6 +264,14 @@ def test_lengths(length: int) -> None:
     torch.testing.assert_close(one.final, k.T @ v)
 
 
+def test_one_decay_per_token_stores_no_number_per_pair_and_channel(largest) -> None:
+    length, width = 512, 32
+    x = draw(length, width)
+    with largest:
+        scan(Memory("scalar"), (x, x, x, -x[:, 0].abs()), chunk=32)
+    assert largest.bytes <= 8 * 2 * length * width
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types_are_computed_in_float32(dtype: torch.dtype) -> None:
     a, b = torch.ones(5000), torch.ones(5000, 1, dtype=dtype)
@@ -322,5 +330,7 @@ def test_wrong_arguments_are_named() -> None:
         scan(Affine("matrix", log=True), (x.unsqueeze(-1).expand(3, 2, 2), x))
     with pytest.raises(errors.ArgumentError, match="monoid: expected decay 'none'"):
         scan(Memory("scalar"), (x, x, x, None))
+    with pytest.raises(errors.ArgumentError, match=r"log a\): expected .* at most 0, got values up to 176"):
+        scan(Memory("scalar"), (x, x, x, torch.tensor([-1.0, 176.0, 0.0])))
     with pytest.raises(errors.ArgumentTypeError, match="segments: expected an integer tensor"):
         scan(Affine(), (x, x), segments=torch.tensor([0.0, 3.0]))
