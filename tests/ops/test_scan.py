@@ -265,6 +265,24 @@ def test_lengths(length: int) -> None:
     torch.testing.assert_close(one.final, k.T @ v)
 
 
+@pytest.mark.parametrize("decay", ["none", "scalar", "diagonal"])
+@pytest.mark.parametrize("length", [8, 31])
+def test_pieces_of_a_sequence_are_the_whole(decay: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    elements, initial = memory_inputs(decay, None, length)
+    elements = [None if x is None else x.requires_grad_() for x in elements]
+
+    def run() -> list[Tensor]:
+        whole = scan(Memory(decay), elements, initial=initial, chunk=4)
+        grads = torch.autograd.grad(
+            whole.states.square().sum() + whole.final.sum(), [x for x in elements if x is not None]
+        )
+        return [*whole, *grads]
+
+    one = run()
+    monkeypatch.setattr(affine, "_PIECE", 1)
+    torch.testing.assert_close(run(), one, rtol=1e-12, atol=1e-12)
+
+
 def test_one_decay_per_token_stores_no_number_per_pair_and_channel(largest) -> None:
     length, width = 512, 32
     x = draw(1, length, width)

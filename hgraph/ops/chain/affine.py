@@ -144,10 +144,13 @@ def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor,
     return torch.where(beyond, 0, first), torch.where(beyond, 0, end), segment, pointer
 
 
+_PIECE = 1 << 21  # bytes of a tensor of one piece of a sequence: several fit the cache of a core
+
+
 def _memory_kernel(
     segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, axis: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Dense within chunks, sequential between them."""
+    """Dense within chunks, sequential between them; one segment is computed in pieces that fit a CPU's cache."""
     examples, length, width = q.shape
     groups, values = len(segments[0]) - 1, v.shape[2]
     chunk = min(chunk, 16) if axis else chunk  # a decay per channel needs one number per pair and channel
@@ -156,6 +159,24 @@ def _memory_kernel(
         state[:, :groups] = upcast(initial)
     if length == 0 or groups == 0:
         return torch.zeros_like(v), state[:, :groups]
+    each = 8 * max(examples, 1) * max(width, values, chunk if axis == 0 else chunk * width)
+    piece = max(_PIECE // each // chunk, 1) * chunk
+    if groups > 1 or length <= piece or not q.is_cpu:
+        y, state = _memory_piece(segments, q, k, v, log_a, state, axis, chunk)
+        return y, state[:, :groups].contiguous()
+    out = []
+    for at in range(0, length, piece):
+        q_some, k_some, v_some, log_some = (x[:, at : at + piece] for x in (q, k, v, log_a))
+        y, state = _memory_piece(segments, q_some, k_some, v_some, log_some, state, axis, chunk)
+        out.append(y)
+    return torch.cat(out, 1), state[:, :1].contiguous()
+
+
+def _memory_piece(
+    segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, state: Tensor, axis: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """[N, T, V], and the states [N, G + 1, D, V] after the segments."""
+    length, groups = q.shape[1], len(segments[0]) - 1
     segment, place = _cuts(segments, length, chunk)
     q_cut, k_cut, v_cut, log = (_cut(x, place, length, groups) for x in (q, k, v, log_a))
     decay = log.cumsum(2)  # log of the remaining fraction of the state before the chunk
@@ -175,7 +196,7 @@ def _memory_kernel(
     factor = own[:, :, -1:] if axis == 2 else own[:, :, -1].unsqueeze(-1)  # [N, C, 1, V] or [N, C, 1 or D, 1]
     held, state = _states_before(segment, factor, gain, state)
     y = y + ((read @ held) * own if axis == 2 else read @ held)
-    return _uncut(y, place, length, groups).to(v.dtype), state[:, :groups].contiguous()
+    return _uncut(y, place, length, groups).to(v.dtype), state
 
 
 def _cuts(segments: Segments, length: int, chunk: int) -> tuple[Tensor | None, Tensor]:
