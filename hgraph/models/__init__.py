@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hgraph.models.recommend.nfm import NFM
     from hgraph.models.recommend.ripplenet import RippleNet
     from hgraph.models.recommend.two_tower import TwoTower
+    from hgraph.models.sequence.aaren import AarenEncoder
     from hgraph.models.sequence.positional import PositionalTransformer
     from hgraph.models.stack import Stack
     from hgraph.models.triples.kge import ComplEx, DistMult, RotatE, TransE, TransR
@@ -75,6 +76,7 @@ __all__ = [
     "NFM",
     "RGCN",
     "TFHNN",
+    "AarenEncoder",
     "AllDeepSets",
     "AllSetTransformer",
     "AxialTransformer",

@@ -320,6 +320,10 @@ MODELS: tuple[ModelEntry, ...] = (
         layers=("PositionalAttention",), paper="18",
     ),
     ModelEntry(
+        "aarenencoder", "hgraph.models.sequence.aaren:AarenEncoder", "AarenEncoder", "sequences", "sequence modeling",
+        "softmax over all tokens so far, by one learned query a layer", layers=("Aaren",), paper="29",
+    ),
+    ModelEntry(
         "vit", "hgraph.models.vision.vit:ViT", "ViT", "images", "image classification",
         "attention over patches; SoftHGNN may be its last layer", layers=("SoftHGNN", "SoftHGNNSeS"), paper="03",
     ),

@@ -54,7 +54,7 @@ from hgraph.nn.hypergraph import (
 )
 from hgraph.nn.losses import aux_losses
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
-from hgraph.nn.recurrent import LightningAttention
+from hgraph.nn.recurrent import Aaren, LightningAttention
 from hgraph.nn.structure_dropout import drop_edges, drop_hyperedges
 from hgraph.nn.vision import (
     C3AH,
@@ -73,6 +73,7 @@ from hgraph.nn.vision import (
 __all__ = [
     "C3AH",
     "A2C2f",
+    "Aaren",
     "AllDeepSetsConv",
     "AllSetTransformerConv",
     "AreaAttention",

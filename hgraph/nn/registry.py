@@ -165,6 +165,9 @@ LAYERS: tuple[LayerEntry, ...] = (
         causal=True, state=True, paper="21",
     ),
     _recurrent(
+        "aaren:Aaren", "softmax over all tokens so far, by one learned query", causal=True, state=True, paper="29"
+    ),
+    _recurrent(
         "lightning:LightningAttention", "sum weighted by products of queries and keys, with a decay per layer and head",
         causal=True, state=True, paper="14",
     ),

@@ -11,9 +11,11 @@ import functools
 import torch
 
 from hgraph import patterns
+from hgraph.models import AarenEncoder
 from hgraph.nn import (
     C3AH,
     A2C2f,
+    Aaren,
     AllDeepSetsConv,
     AllSetTransformerConv,
     AreaAttention,
@@ -71,7 +73,7 @@ from hgraph.nn import (
     UniSAGEConv,
 )
 from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule, SpanState
-from hgraph.nn.recurrent import ChainState
+from hgraph.nn.recurrent import ChainState, StackState
 from hgraph.structure import Graph
 from hgraph.testing import Case, random_graph, random_hypergraph, random_knowledge_graph
 
@@ -350,6 +352,7 @@ BY_POSITION = {
 # ---------------------------------------------------------------------- recurrences: the order is the structure
 
 RECURRENT = {
+    "Aaren": attention(lambda: Aaren(DIM, 2), without=ORDERED),
     "LightningAttention": attention(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), without=ORDERED),
     "LightningAttention both ways": attention(
         lambda: LightningAttention(DIM, 2, decay="linear", layer=1, num_layers=3, causal=False), without=ORDERED
@@ -403,6 +406,10 @@ DECODERS = {
     "spans in rings": decoder(moa, SPANS),
     "combiner": decoder(lambda: CombinerAttention(DIM, 2, block_size=3), COMBINER),
     "combiner of clusters": decoder(lambda: CombinerAttention(DIM, 2, plan="clusters", num_clusters=4), COMBINER),
+    "aaren": decoder(lambda: Aaren(DIM, 2), CHAIN),
+    "stack of recurrences": decoder(
+        lambda: AarenEncoder(DIM, 2, num_layers=2, hidden_channels=6), (StackState, lambda layer, n: StackState(2))
+    ),
     "lightning": decoder(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), CHAIN),
     "landmarks": decoder(lambda: LandmarkAttention(DIM, 2, block_size=3), LANDMARK),
 }
