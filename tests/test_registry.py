@@ -41,6 +41,7 @@ def data_of(entry):
     if entry.data == "sequences":
         options = {"PositionalTransformer": {"in_channels": 1, "out_channels": 1, "num_positions": 6}}
         options["AarenEncoder"] = {"num_heads": 2, "hidden_channels": 16}
+        options["TransNormer"] = {"vocab_size": 5, "num_heads": 2, "num_layers": 2, "hidden_channels": 12}
         return None, {"dim": 8, **options[entry.class_name]}
     if entry.data == "images":
         options = {"ViT": {"image_size": 8, "num_classes": 3, "dim": 16, "num_heads": 2, "num_layers": 1}}

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hgraph.models.recommend.two_tower import TwoTower
     from hgraph.models.sequence.aaren import AarenEncoder
     from hgraph.models.sequence.positional import PositionalTransformer
+    from hgraph.models.sequence.transnormer import TransNormer
     from hgraph.models.stack import Stack
     from hgraph.models.triples.kge import ComplEx, DistMult, RotatE, TransE, TransR
     from hgraph.models.vision.axial_transformer import AxialTransformer
@@ -92,6 +93,7 @@ __all__ = [
     "SheafHyperGNN",
     "Stack",
     "TransE",
+    "TransNormer",
     "TransR",
     "TwoTower",
     "UniGCNII",

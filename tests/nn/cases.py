@@ -14,6 +14,8 @@ from hgraph import patterns
 from hgraph.models import AarenEncoder
 from hgraph.nn import (
     C3AH,
+    LRPE,
+    SGLU,
     A2C2f,
     Aaren,
     AllDeepSetsConv,
@@ -52,6 +54,7 @@ from hgraph.nn import (
     LightningAttention,
     MixtureOfHeadAttention,
     MoAAttention,
+    NormLinearAttention,
     PNAConv,
     PositionalAttention,
     PowerAttention,
@@ -67,6 +70,7 @@ from hgraph.nn import (
     SparseQueryAttention,
     TAGConv,
     TransformerConv,
+    TransNormerLayer,
     UniGATConv,
     UniGCNConv,
     UniGINConv,
@@ -352,6 +356,10 @@ BY_POSITION = {
 # ---------------------------------------------------------------------- recurrences: the order is the structure
 
 RECURRENT = {
+    "LRPE": attention(lambda: LRPE(3, DIM), grid, without=ORDERED),
+    "NormLinearAttention": attention(lambda: NormLinearAttention(DIM, 2, lrpe=True, bias=True), without=ORDERED),
+    "SGLU": attention(lambda: SGLU(DIM, 6)),
+    "TransNormerLayer": attention(lambda: TransNormerLayer(DIM, 2, hidden_channels=6, num_layers=3), without=ORDERED),
     "Aaren": attention(lambda: Aaren(DIM, 2), without=ORDERED),
     "LightningAttention": attention(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), without=ORDERED),
     "LightningAttention both ways": attention(
@@ -410,6 +418,8 @@ DECODERS = {
     "stack of recurrences": decoder(
         lambda: AarenEncoder(DIM, 2, num_layers=2, hidden_channels=6), (StackState, lambda layer, n: StackState(2))
     ),
+    "gated lightning": decoder(lambda: NormLinearAttention(DIM, 2, lrpe=True), CHAIN),
+    "layer of a language model": decoder(lambda: TransNormerLayer(DIM, 2, hidden_channels=6, chunk=4), CHAIN),
     "lightning": decoder(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), CHAIN),
     "landmarks": decoder(lambda: LandmarkAttention(DIM, 2, block_size=3), LANDMARK),
 }

@@ -295,7 +295,7 @@ def accuracy(name, task, seed, steps=600):
 
 @pytest.mark.slow
 def test_the_running_champion():
-    """Measured with seeds 0 and 1: Aaren 0.971, 0.976; causal attention 0.973, 0.980; the mean 0.299, 0.284."""
+    """Measured, seeds 0 to 2: Aaren 0.971, 0.976, 0.978; causal 0.973, 0.980, 0.973; the mean 0.299, 0.284, 0.296."""
     ours, causal, mean = (accuracy(name, champions, 0) for name in ("aaren", "causal", "mean"))
     assert ours >= 0.93
     assert ours >= causal - 0.03
