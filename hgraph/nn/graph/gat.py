@@ -154,11 +154,12 @@ class GATConv(nn.Module):
     ) -> AttendResult:
         dropout = self.dropout if self.training else 0.0
         if edges is None:
-            score = Additive(slope=self.negative_slope)
-            return attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
+            additive = Additive(slope=self.negative_slope)
+            return attend(adj, query, key, value, score=additive, bias=bias, dropout=dropout)
         wide = torch.promote_types(query.dtype, torch.float32)
-        ends = {"target": query.to(wide), "source": key.to(wide), "edge": edges.to(wide)}
-        scores = aggregate(adj, lambda q, k, e: F.leaky_relu(q + k + e, self.negative_slope), **ends, reduce="none")
+        score = lambda q, k, e: F.leaky_relu(q + k + e, self.negative_slope)  # noqa: E731
+        query, key, edges = query.to(wide), key.to(wide), edges.to(wide)
+        scores = aggregate(adj, score, target=query, source=key, edge=edges, reduce="none")
         return attend_by(adj, scores, value, dropout=dropout)
 
     def _of_edges(self, adj: Adjacency, edge_features: Tensor | None) -> Tensor | None:
