@@ -350,3 +350,12 @@ def test_tuning_without_its_package_stops_before_any_file(tmp_path, monkeypatch)
     done = CliRunner().invoke(app, ["tune", "karate", "--model", "gcn", "--trials", "1", "--out", str(tmp_path / "t")])
     assert "tuning needs the package 'optuna'" in done.stderr
     assert not (tmp_path / "t").exists()
+
+
+def test_a_network_of_one_graph_is_refused_in_the_production_setting(tmp_path, monkeypatch):
+    """LINKX has a vector per node: this is said before any training."""
+    monkeypatch.chdir(tmp_path)
+    for command in (["train", "karate", "--model", "linkx"], ["distill", "karate", "--teacher", "linkx"]):
+        found = call(*command, "--setting", "production")
+        assert found.exit_code != 0
+        assert "transductive (LINKX has a vector per node)" in found.output
