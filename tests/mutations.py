@@ -891,7 +891,7 @@ MUTATIONS += [
          "len(self.history) - self.best_epoch", "tests/train/test_loop.py"),
         ("the last epoch has no score", "train/loop.py", "epoch % eval_every == 0 or epoch == epochs)",
          "epoch % eval_every == 0)", "tests/train/test_loop.py"),
-        ("chunks of a structure keep it", "ops/aggregate.py", "adj.indices[edges].clone()", "adj.indices[edges]",
+        ("chunks of a structure keep it", "ops/aggregate.py", "_CHUNKS.put(adj.indptr,", "_CHUNKS.put(adj.indices,",
          "tests/ops/test_aggregate.py"),
         ("messages of other edges are taken", "ops/aggregate.py", "or sent.shape[-2] != part.num_edges", "",
          "tests/ops/test_aggregate.py"),
