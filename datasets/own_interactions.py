@@ -37,7 +37,7 @@ _SPLITS = {
 
 def is_own(place: str | os.PathLike[str]) -> bool:
     """Whether a folder holds ``interactions.csv``, or one ``.inter`` file of RecBole."""
-    folder = valid_path(place, "name").expanduser()
+    folder = valid_path(place, "name")
     return (folder / PAIRS).is_file() or len(list(folder.glob("*.inter"))) == 1
 
 
@@ -91,7 +91,7 @@ def from_interactions(
     ...     from_interactions(folder, val=0, test=0)[0]
     Interactions(2 users, 2 items; train 3, val 0, test 0; KnowledgeGraph(3 nodes, 1 triples, 1 relations, cpu))
     """
-    path = valid_path(interactions, "interactions").expanduser()
+    path = valid_path(interactions, "interactions")
     if path.is_dir():
         path, beside = _files_of(path)
         triples = beside if triples is None else triples
@@ -200,7 +200,7 @@ def _columns_of_triples(
     """Heads, relations and tails; entities that are linked to an item have its name."""
     if triples is None:
         return [[], [], []]
-    path = Path(triples).expanduser()
+    path = valid_path(triples)
     if is_typed(path):
         reading = dataclasses.replace(reading, columns=_RECBOLE_TRIPLES | dict(reading.columns))
     heads, relations, tails = columns_of(path, ("head", "relation", "tail"), reading)

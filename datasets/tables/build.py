@@ -8,7 +8,6 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -265,7 +264,7 @@ def _gathered(
             raise ArgumentError("nodes", "None, and edges, with a GraphML or GML file, which contains the nodes", got)
         return hif.read_graph_file(links, options.directed, options.duplicates)
     if isinstance(links, (str, os.PathLike)) and str(links).lower().endswith(".nt"):
-        heads, relations, tails = zip(*ntriples(Path(links).expanduser()), strict=True)
+        heads, relations, tails = zip(*ntriples(links), strict=True)
         links = read_table({"head": heads, "relation": relations, "tail": tails}, name=str(links))
     table = key = None
     if links is None:  # the structure is made from the features

@@ -13,6 +13,7 @@ from hgraph.convert.xgi import from_xgi_json, is_xgi_json
 from hgraph.datasets.tables.incidence import Duplicates, Made, from_edges
 from hgraph.datasets.tables.roles import Roles
 from hgraph.datasets.tables.table import Table, read_table, wrong
+from hgraph.files import valid_path
 from hgraph.structure import Hypergraph
 
 __all__ = ["is_graph_file", "is_hif", "read", "read_graph_file"]
@@ -40,7 +41,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made
     Raises:
         DataError: neither a HIF file nor one of XGI, or two nodes have the same id as text.
     """
-    place = Path(path).expanduser()
+    place = valid_path(path)
     document = json_file(place, 2**30)
     read_document = from_xgi_json if is_xgi_json(document) else convert_document
     converted = read_document(document, str(place), x=None, y=None)
@@ -69,7 +70,7 @@ def read_graph_file(
 
     Edges of a directed file are followed in both directions unless ``directed``.
     """
-    place = Path(path).expanduser()
+    place = valid_path(path)
     converted = (read_gml if place.suffix.lower() == ".gml" else read_graphml)(place)
     adj = converted.structure.adj  # type: ignore[union-attr]
     table, key, index = _nodes(converted, path)

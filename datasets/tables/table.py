@@ -16,6 +16,7 @@ import numpy as np
 from hgraph.datasets.tables import text_rows
 from hgraph.datasets.tables.cells import items, text
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, HgraphError, MissingPackageError
+from hgraph.files import valid_path
 from hgraph.memory import check_memory
 
 __all__ = ["Column", "Table", "cells_of", "joined", "read_table", "wrong"]
@@ -156,7 +157,7 @@ def read_table(
     if isinstance(source, Table):
         return source
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source).expanduser()
+        path = valid_path(source)
         if path.suffix.lower() in (".parquet", ".pq"):
             return _read_parquet(path)
         if names is not None and len(names) == 1 and delimiter is None:
