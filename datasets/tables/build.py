@@ -264,8 +264,9 @@ def _gathered(
             raise ArgumentError("nodes", "None, and edges, with a GraphML or GML file, which contains the nodes", got)
         return hif.read_graph_file(links, options.directed, options.duplicates)
     if isinstance(links, (str, os.PathLike)) and str(links).lower().endswith(".nt"):
-        heads, relations, tails = zip(*ntriples(links), strict=True)
-        links = read_table({"head": heads, "relation": relations, "tail": tails}, name=str(links))
+        triples = ntriples(links)
+        columns_of = {role: [triple[i] for triple in triples] for i, role in enumerate(("head", "relation", "tail"))}
+        links = read_table(columns_of, name=str(links))
     table = key = None
     if links is None:  # the structure is made from the features
         table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
@@ -324,8 +325,9 @@ def _labels(table: Table | None, wanted: Sequence[str], task: str | None, missin
     fractions = numbers is not None and len(numbers) > 0 and bool((numbers != np.round(numbers)).any())
     if task == "regression" or (task is None and fractions):
         hint = "Leave the cell empty if it is missing, or pass task='classification' (--task classification)"
-        y = torch.tensor(kinds.read(table, label, "numeric", missing, hint, mark), dtype=torch.float32)
-        return Labels(y, "node regression", {"kind": "real"})
+        targets = kinds.read(table, label, "numeric", missing, hint, mark)
+        incidence.check_float32(table, label, targets, what="a number")
+        return Labels(torch.tensor(targets, dtype=torch.float32), "node regression", {"kind": "real"})
     # sort numbers by value, words alphabetically
     names = tuple(sorted(set(map(canonical, values)), key=(lambda v: (float(v), v)) if numbers is not None else None))
     if task is None:

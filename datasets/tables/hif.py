@@ -7,12 +7,16 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from hgraph.convert import ABSENT, Converted, read_gml, read_graphml
 from hgraph.convert.hif import convert_document, json_file
 from hgraph.convert.xgi import from_xgi_json, is_xgi_json
 from hgraph.datasets.tables.incidence import Duplicates, Made, from_edges
 from hgraph.datasets.tables.roles import Roles
 from hgraph.datasets.tables.table import Table, read_table, wrong
+from hgraph.errors import DataError
 from hgraph.files import valid_path
 from hgraph.structure import Hypergraph
 
@@ -52,12 +56,12 @@ def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made
     if "direction" in converted.edge_attrs:
         directions = converted.edge_attrs["direction"]
         meta["incidence_direction"] = tuple(None if d is ABSENT else str(d) for d in directions)
-    weight = hg.v2e.weight
+    weight = _float32(hg.v2e.weight, place, "incidences")
     structure = dataclasses.replace(
         hg,
-        v2e=hg.v2e if weight is None else hg.v2e.with_weight(weight.float()),
-        hyperedge_weight=None if hg.hyperedge_weight is None else hg.hyperedge_weight.float(),
-        node_weight=None if hg.node_weight is None else hg.node_weight.float(),
+        v2e=hg.v2e if weight is None else hg.v2e.with_weight(weight),
+        hyperedge_weight=_float32(hg.hyperedge_weight, place, "edges"),
+        node_weight=_float32(hg.node_weight, place, "nodes"),
     )
     unused = {*converted.hyperedge_attrs, *converted.edge_attrs} - {"direction"}
     return table, key, index, Made(structure, meta, tuple(sorted(map(str, unused))))
@@ -88,6 +92,12 @@ def read_graph_file(
     made = from_edges(Roles(links, {}), index, str(path), directed, duplicates)
     unused = tuple(sorted(str(name) for name in attrs if name != "weight" or not weighted))
     return table, key, index, dataclasses.replace(made, unused=unused)
+
+
+def _float32(weight: Tensor | None, place: Path, part: str) -> Tensor | None:
+    if weight is not None and bool((weight.abs() > torch.finfo(torch.float32).max).any()):
+        raise DataError(f"{place}: {part}: expected weights that float32 can hold, got {float(weight.abs().max()):g}")
+    return None if weight is None else weight.float()
 
 
 def _nodes(converted: Converted, path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int]]:

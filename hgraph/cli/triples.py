@@ -34,8 +34,8 @@ def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, Triple
     """The name of a set, its triples in three parts, and notes about it.
 
     Args:
-        source: the name of a listed data set; a file of triples, which is split at random; or a folder with the files
-            train, valid and test, ending in .txt, .tsv or .csv.
+        source: the name of a listed data set; a file of triples (also .nt), which is split at random; or a folder with
+            the files train, valid and test, ending in .txt, .tsv or .csv.
         root: folder for data files.
         seed: seed of a random split.
 
@@ -44,15 +44,14 @@ def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, Triple
         DataError: a file cannot be read (the message gives the line), or all triples of a part are training triples.
     """
     from hgraph import datasets
-    from hgraph.convert import read_triples
+    from hgraph.convert import read_ntriples, read_triples
     from hgraph.data import TripleSplit
     from hgraph.data.leaks import repeated_triples
 
     place = valid_path(source, "dataset")
     if place.is_file():
-        split = TripleSplit.random(
-            read_triples(place, duplicates="drop"), val_fraction=0.1, test_fraction=0.1, seed=seed, cover=True
-        )
+        kg = read_ntriples(place) if place.suffix.lower() == ".nt" else read_triples(place, duplicates="drop")
+        split = TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1, seed=seed, cover=True)
         return place.stem, split, ["A tenth of the triples is for validation and a tenth for testing, at random."]
     if place.is_dir():
         split = _split_of([_file_of(place, part) for part in PARTS])

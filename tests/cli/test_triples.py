@@ -64,6 +64,15 @@ def test_a_stopped_run_resumes_with_the_same_result(family, monkeypatch):
     assert resumed["mrr"] == whole["mrr"]
 
 
+def test_a_file_of_ntriples(family):
+    lines = (family / "family.csv").read_text().splitlines()[1:]
+    text = "".join(
+        " ".join(f"<urn:{field.replace(chr(32), chr(95))}>" for field in line.split(",")) + " .\n" for line in lines
+    )
+    (family / "family.nt").write_text("# forty people\n" + text)
+    assert done("train", family / "family.nt", "--model", "distmult", "--epochs", 1, "--out", family / "nt")["mrr"] > 0
+
+
 def test_a_folder_of_three_files(family):
     lines = (family / "family.csv").read_text().splitlines()[1:]
     folder = family / "split"
