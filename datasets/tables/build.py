@@ -148,9 +148,10 @@ def from_tables(
         citation: the publication to cite.
 
     Returns:
-        A data set of one `Data` with the split ``"default"``. Its ``meta`` has ``node_names``, ``hyperedge_names``,
-        ``class_names``, ``feature_names`` and, if ``nodes`` has features, the ``encoder`` for new rows and the cells
-        ``node_cells``, so that another encoder can encode them (`Inputs.applied`).
+        A data set of one `Data` with the split ``"default"``. Its ``meta`` has ``node_names``, ``node_name_type``
+        (``"integer"``, if the ids were numbers and not text), ``hyperedge_names``, ``class_names``, ``feature_names``
+        and, if ``nodes`` has features, the ``encoder`` for new rows and the cells ``node_cells``, so that another
+        encoder can encode them (`Inputs.applied`).
 
     Raises:
         ArgumentError: contradictory arguments, or an unknown column.
@@ -218,6 +219,8 @@ def from_tables(
         "class_names": labels.class_names,
         "feature_names": feature_names,
     }
+    if table is not None and key is not None and table[key].whole:
+        names["node_name_type"] = "integer"
     if table is not None and encoder.codings:  # also without features here: another encoder may use them
         names["node_cells"] = {coding.name: joined(table[coding.name]) for coding in encoder.codings}
     if encoder.feature_names:

@@ -45,11 +45,13 @@ class Column:
         name: the name in the header.
         chunks: cells joined by a zero character.
         listed: whether cells were sequences, now joined by `MEMBER`.
+        whole: whether all cells were integers, not texts of digits.
     """
 
     name: str
     chunks: list[str] = field(default_factory=list)
     listed: bool = False
+    whole: bool = False
 
     def add(self, cells: Sequence[str]) -> bool:
         """Append cells (at least one), without surrounding spaces; False if one contains a zero character."""
@@ -275,9 +277,17 @@ def _from_batches(names: Sequence[str], batches: Any, source: str) -> Table:
         if batch.num_rows == 0:
             continue
         for column, array in zip(columns, batch.columns, strict=True):
+            column.whole = _is_whole(array) and (column.whole or not count)
             _fill(column, _arrow_cells(array), source, count)
         count += batch.num_rows
     return Table(source, {c.name: c for c in columns}, count, lambda row: f"{source}, row {row} (from 0)")
+
+
+def _is_whole(array: Any) -> bool:
+    import pyarrow as pa
+
+    kind = array.type
+    return bool(pa.types.is_integer(kind.value_type if pa.types.is_dictionary(kind) else kind)) and not array.null_count
 
 
 def _arrow_cells(array: Any) -> list[Any]:
@@ -317,7 +327,7 @@ def _from_columns(columns: dict[str, list[Any]], source: str) -> Table:
         raise ArgumentError(source, "columns of equal length", lengths)
     made = {}
     for n, values in zip(header, columns.values(), strict=True):
-        made[n] = Column(n)
+        made[n] = Column(n, whole=all(type(value) is int for value in values))
         for start in range(0, len(values), _ROWS):
             _fill(made[n], values[start : start + _ROWS], source, start)
     rows = next(iter(lengths.values()))

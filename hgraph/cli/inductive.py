@@ -83,7 +83,7 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
         joined: Graph | Hypergraph = _joined_graphs(structure, added[0])
     else:
         joined = _joined_hypergraphs(structure, added[0], data.meta.get("hyperedge_names") or (), added[1])
-    meta = dict(data.meta) | {"node_names": ids}
+    meta = dict(data.meta) | {"node_names": ids, "node_name_type": "integer" if table[key].whole else "text"}
     return dataclasses.replace(data, structure=joined, x=x, y=y, meta=meta, splits={})
 
 
