@@ -37,7 +37,7 @@ def _suffix(source: Any) -> str:
     return Path(source).suffix.lower() if isinstance(source, (str, os.PathLike)) else ""
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made]:
+def read(path: str | os.PathLike[str], decimal: str | None = None) -> tuple[Table, str, dict[str, int], Made]:
     """The table of node attributes, its id column, the map of id to node, and the hypergraph.
 
     Weights become float32. Attributes of hyperedges and incidences are dropped, except the direction of incidences.
@@ -51,7 +51,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made
     converted = read_document(document, str(place), x=None, y=None)
     hg = converted.structure
     assert isinstance(hg, Hypergraph)  # noqa: S101 - these files contain only hypergraphs
-    table, key, index = _nodes(converted, path)
+    table, key, index = _nodes(converted, path, decimal)
     meta: dict[str, Any] = {"hyperedge_names": tuple(map(str, converted.hyperedge_ids or ()))}
     if "direction" in converted.edge_attrs:
         directions = converted.edge_attrs["direction"]
@@ -68,7 +68,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int], Made
 
 
 def read_graph_file(
-    path: str | os.PathLike[str], directed: bool, duplicates: Duplicates
+    path: str | os.PathLike[str], directed: bool, duplicates: Duplicates, decimal: str | None = None
 ) -> tuple[Table, str, dict[str, int], Made]:
     """As `read`, for a GraphML or GML file: the edge attribute ``weight`` becomes the weight, if every edge has it.
 
@@ -77,7 +77,7 @@ def read_graph_file(
     place = valid_path(path)
     converted = (read_gml if place.suffix.lower() == ".gml" else read_graphml)(place)
     adj = converted.structure.adj  # type: ignore[union-attr]
-    table, key, index = _nodes(converted, path)
+    table, key, index = _nodes(converted, path, decimal)
     attrs = converted.edge_attrs
     known = attrs.get("weight", [ABSENT])
     values = known.tolist() if hasattr(known, "tolist") else list(known)
@@ -100,7 +100,9 @@ def _float32(weight: Tensor | None, place: Path, part: str) -> Tensor | None:
     return None if weight is None else weight.float()
 
 
-def _nodes(converted: Converted, path: str | os.PathLike[str]) -> tuple[Table, str, dict[str, int]]:
+def _nodes(
+    converted: Converted, path: str | os.PathLike[str], decimal: str | None
+) -> tuple[Table, str, dict[str, int]]:
     """The attributes of the nodes as a table, its id column, and the map of id to node."""
     node_ids = converted.node_ids or []
     index = {str(name): i for i, name in enumerate(node_ids)}
@@ -111,4 +113,4 @@ def _nodes(converted: Converted, path: str | os.PathLike[str]) -> tuple[Table, s
     columns: dict[str, Any] = {key: list(index)}
     for name, values in converted.node_attrs.items():
         columns[name] = [None if v is ABSENT else v for v in (values.tolist() if hasattr(values, "tolist") else values)]
-    return read_table(columns, name=str(path)), key, index
+    return read_table(columns, name=str(path), decimal=decimal), key, index

@@ -51,7 +51,7 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
     for name in columns:
         if name not in features and name not in ROLES:
             raise ArgumentError("column", f"roles or columns of the network: {sorted(features)}", repr(name))
-    table = read_table(nodes, delimiter=reading.delimiter)
+    table = read_table(nodes, delimiter=reading.delimiter, decimal=encoder.decimal)
     table = table.renamed({new: old for new, old in columns.items() if new in features})
     key = Roles(table, {k: v for k, v in columns.items() if k == "id"}).need("id")[0]
     new_names = list(unique(table, key, "node"))

@@ -317,3 +317,12 @@ def test_a_rare_category_of_training_is_not_called_unseen(number, said, tmp_path
     assert rare == ({"color": {f"c{number - 1}": 1}} if said else {})
     sentence = predictor.encoder.describe_unknown("color")
     assert ("or not among its 1,000 most frequent categories" in sentence) == said
+
+
+def test_numbers_of_a_request_are_numbers_whatever_the_decimal_sign(tmp_path):
+    encoder = Encoder.fit({"size": ["1,5", "2,5"]}, {"size": "numeric"}, decimal=",")
+    x = encoder.transform({"size": ["1,5", "2,5"]})
+    export(nn.Linear(1, 2), tmp_path / "s", x, encoder=encoder)
+    found, unseen = Predictor(tmp_path / "s").encode({"size": [30.5, "30,5", 1.234, "1,234", 7]})
+    assert found.flatten().tolist() == pytest.approx([57, 57, -1.532, -1.532, 10])  # mean 2, deviation 0.5
+    assert unseen == {}

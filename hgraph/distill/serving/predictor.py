@@ -225,7 +225,7 @@ class Predictor:
         if self.encoder is not None:
             from hgraph.datasets import read_table
 
-            table = read_table(columns, name="rows")
+            table = read_table(columns, name="rows", decimal=self.encoder.decimal)
             return self.encoder.transform(table), self.encoder.unseen(table)
         for name in self.columns:
             if name not in columns:
