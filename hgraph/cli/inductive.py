@@ -46,7 +46,8 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
         hint = "Build the data set with `hgraph datasets build --nodes NODES`"
         raise ArgumentError("run", "a run trained on a data set built with node ids and columns", "another run", hint)
     reading = reading or TableOptions()
-    columns, encoder = reading.columns, encoder.read_with(decimal=reading.decimal, missing=reading.missing)
+    missing_texts = reading.missing_with(encoder.missing)
+    columns, encoder = reading.columns, encoder.read_with(decimal=reading.decimal, missing=missing_texts)
     features = {c.name for c in encoder.codings} - set(ROLES)
     for name in columns:
         if name not in features and name not in ROLES:

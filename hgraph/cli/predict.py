@@ -108,7 +108,8 @@ def predict(
         named = dict(reading.columns)
         if key is None and "id" not in predictor.columns:
             key = named.pop("id", None)
-        predictor.reading(columns=named, decimal=decimal, missing=reading.missing)
+        known = () if predictor.encoder is None else predictor.encoder.missing
+        predictor.reading(columns=named, decimal=decimal, missing=reading.missing_with(known))
         task, classes = predictor.task, predictor.classes
         blocks = _student_blocks(predictor, rows, key, delimiter)
     else:

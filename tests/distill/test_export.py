@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from hgraph.datasets import Encoder
 from hgraph.distill import Predictor, export
 from hgraph.distill.serving.export import CARD
 from hgraph.errors import ArgumentError, DataError
@@ -262,6 +263,15 @@ def test_raw_columns_go_through_the_saved_encoder(tmp_path):
     answers = next(predictor.stream(rows))
     expected = student(encoder.transform({"age": ["9", ""], "colour": ["blue", "unseen"]})).softmax(-1)
     assert [a.probability for a in answers] == pytest.approx(expected.max(1).values.tolist(), abs=1e-5)
+
+
+def test_an_open_quote_in_a_file_of_rows_is_an_error(tmp_path):
+    export(trained(), tmp_path / "s", X)
+    rows = ["1,2,3,4,5,6,7,8,9,10"] * 4
+    rows[2] = '1,2,3,4,5,6,7,8,9,"10'  # the last two rows would be one row
+    (tmp_path / "rows.csv").write_text("\n".join([",".join(str(i) for i in range(10)), *rows, ""]))
+    with pytest.raises(DataError, match=r"rows.csv:4: not CSV"):
+        list(Predictor(tmp_path / "s").stream(tmp_path / "rows.csv"))
 
 
 def test_the_card_lists_the_content(tmp_path):
