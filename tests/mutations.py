@@ -882,7 +882,7 @@ MUTATIONS += [
          "x + self.dropout(attended)", _NETWORKS),
         ("errors are not scaled", "models/node/label_propagation.py", "scale * spread / length", "spread",
          _NETWORKS),
-        ("GraphNorm takes the whole mean", "nn/norms.py", "self.mean_scale.to(x.dtype) * x.mean", "x.mean",
+        ("GraphNorm takes the whole mean", "nn/norms.py", "self.mean_scale.to(wide.dtype) * wide.mean", "wide.mean",
          "tests/nn/test_norms.py"),
         ("dropped edges are not rescaled", "nn/structure_dropout.py", "_selected(adj, keep, weight / max(1 - p, 1e-6))",
          "_selected(adj, keep, weight)", "tests/nn/test_norms.py"),

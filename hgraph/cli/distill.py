@@ -241,6 +241,8 @@ def _metric_on_new_rows(
         if options["positions"] is not None:
             found = _without_positions(network, on, task)
         how = "the test nodes that were left out of training"
+    elif on.model.of_one_graph:
+        return ""
     else:
         data = prepare(on.dataset, on.model, Setting.PRODUCTION, options["seed"]).to(where)
         split, size = split_of(Setting.PRODUCTION), 0 if options["positions"] is None else POSITIONS

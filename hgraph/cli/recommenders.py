@@ -18,7 +18,7 @@ from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, runni
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
-from hgraph.report import Report
+from hgraph.report import Report, escaped
 from hgraph.schema import Span, fields_of, naming, parse
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
 
 
 def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:
-    report = Report(title).text(f"{dataset[0]}").figures(figures)
+    report = Report(title).text(escaped(f"{dataset[0]}")).figures(figures)
     report.text(
         "All items are ranked for each user, except those of the training and validation pairs. `by popularity` ranks "
         "items by their number of training users; a useful model is better than this baseline."

@@ -49,6 +49,9 @@ def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) ->
     from hgraph.structure import Hypergraph
 
     data = dataset[0]
+    if setting is Setting.PRODUCTION and model.of_one_graph:
+        hint = "Use --setting transductive, or another --model"
+        raise ArgumentError("setting", f"transductive ({model.title} has a vector per node)", setting.value, hint)
     if "default" not in data.splits:
         raise ArgumentError("dataset", "a data set with a train and test split", repr(dataset.name))
     splits = {"default": data.split()}

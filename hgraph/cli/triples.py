@@ -16,7 +16,7 @@ from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, runni
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import valid_path
-from hgraph.report import Report
+from hgraph.report import Report, escaped
 from hgraph.schema import Span, fields_of, parse
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def train_triples(
                 curve = learning_curve({"teacher": fit}, {"teacher": model}, title, "MRR")
                 write_atomically(folder / "learning_curve.png", curve)
                 write_atomically(folder / "model.safetensors", weights_file(network))
-                report = Report(title).text(f"{split}").figures(figures)
+                report = Report(title).text(escaped(f"{split}")).figures(figures)
                 report.text(
                     "For each test triple, all nodes are ranked as its tail and as its head, without those that form "
                     "another known triple. Equal scores count by the middle of their ranks."

@@ -29,7 +29,7 @@ from hgraph.cli.teachers import Setting
 from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 from hgraph.models.registry import find
-from hgraph.report import Report, format_value
+from hgraph.report import Report, escaped, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,4 +337,4 @@ def _report(
         rows.append([str(trial["number"]), trial["state"], score, *settings])
     title = f"{head['dataset']}: {head['model']} tuned with {head['trials']} trials (seed {head['seed']})"
     report = Report(title).figures(figures).command(command, "To train a network with these settings:")
-    return str(report.text(f"Search space: `{space}`").table(rows, align="left"))
+    return str(report.text(f"Search space: {escaped(space)}").table(rows, align="left"))

@@ -136,7 +136,7 @@ def _markdown(
         report.section("Predictions of the student").text("On the test nodes, before calibration.")
         for name in pictures:
             report.picture(CAPTIONS[name], name)
-    report.section("What the numbers mean").bullets(_explanations(comparison, names, config))
+    report.section("What the numbers mean").bullets(_explanations(comparison, names, config), markdown=True)
     report.section("The data").picture("The structure", "structure.png").bullets(notes)
     report.settings(config, omit=("command", "run"))
     if "command" in config:

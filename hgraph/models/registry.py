@@ -90,6 +90,11 @@ class ModelEntry:
     paper: str | None = None
 
     @property
+    def of_one_graph(self) -> bool:
+        """Whether the network holds a vector per node: it can be used on no other nodes."""
+        return "nodes" in self.sizes.values()
+
+    @property
     def module(self) -> str:
         return self.path.partition(":")[0]
 

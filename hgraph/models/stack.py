@@ -121,8 +121,15 @@ class Stack(nn.Module):
         return self.get_submodule(f"conv{i}")(x, structure)
 
 
+class _BatchNorm(nn.BatchNorm1d):
+    """Batch norm of [..., N, D] over all nodes of all examples."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.flatten(0, -2)).view(input.shape)
+
+
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm1d,
+    "batch": _BatchNorm,
     "layer": nn.LayerNorm,
     "graph": GraphNorm,
     "pair": lambda channels: PairNorm(),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError
+from hgraph.ops.sparse.linear import upcast
 
 __all__ = ["GraphNorm", "PairNorm"]
 
@@ -57,9 +58,11 @@ class GraphNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize over the nodes."""
         _check(x, self.channels)
-        moved = x - self.mean_scale.to(x.dtype) * x.mean(-2, keepdim=True)
+        wide = upcast(x)  # squares overflow float16 from 256 on
+        moved = wide - self.mean_scale.to(wide.dtype) * wide.mean(-2, keepdim=True)
         spread = moved.square().mean(-2, keepdim=True)
-        return self.weight.to(x.dtype) * moved * (spread + self.eps).rsqrt() + self.bias.to(x.dtype)
+        out = self.weight.to(wide.dtype) * moved * (spread + self.eps).rsqrt() + self.bias.to(wide.dtype)
+        return out.to(x.dtype)
 
 
 class PairNorm(nn.Module):
@@ -98,11 +101,12 @@ class PairNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Center and scale."""
         _check(x, None)
-        moved = x - x.mean(-2, keepdim=True)
+        wide = upcast(x)  # squares overflow float16 from 256 on
+        moved = wide - wide.mean(-2, keepdim=True)
         length = moved.square().sum(-1, keepdim=True)
         if not self.individually:
             length = length.mean(-2, keepdim=True)
-        return self.scale * moved * (length + self.eps).rsqrt()
+        return (self.scale * moved * (length + self.eps).rsqrt()).to(x.dtype)
 
 
 def _check(x: Tensor, channels: int | None) -> None:

@@ -15,7 +15,7 @@ from hgraph.cache import TensorTable
 from hgraph.errors import ArgumentError
 from hgraph.ops.propagate import check_weight
 from hgraph.ops.sparse.extremum import extremum
-from hgraph.ops.sparse.linear import at_source, at_target, edges_to_targets, rows, spmm
+from hgraph.ops.sparse.linear import at_source, at_target, edges_to_targets, rows, spmm, upcast
 from hgraph.ops.sparse.mean import mean
 from hgraph.structure import Adjacency
 
@@ -92,7 +92,7 @@ def aggregate(
     if not at_once and torch.is_grad_enabled():
         # every chunk adds to these gradients: sums in half precision would be rounded once per chunk
         message = _narrowing(message, target, source, edge)
-        target, source, edge = _wide(target), _wide(source), _wide(edge)
+        target, source, edge = (None if x is None else upcast(x) for x in (target, source, edge))
     one = (message, target, source, edge, weight, reduce)
     if at_once:
         return _aggregated(adj, slice(None), slice(None), *one)
@@ -136,10 +136,6 @@ def _aggregated(
     if reduce == "sum":
         return spmm(own, weight, sent)
     return mean(own, weight, sent) if reduce == "mean" else extremum(own, weight, sent, reduce == "max")
-
-
-def _wide(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _narrowing(message: Callable[..., Tensor], *features: Tensor | None) -> Callable[..., Tensor]:

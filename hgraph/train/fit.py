@@ -81,7 +81,8 @@ def fit(
             may have different or equal ``inputs``; gradients, losses and scores are means over processes, and the
             first process writes the files.
         checkpoint: a file to save the state to. If it exists, training resumes from it, with the same result as without
-            a stop; a finished training continues if ``epochs`` is larger.
+            a stop; a finished training continues if ``epochs`` or ``patience`` is larger, and keeps the score of its
+            former last epoch.
         save_every: epochs between two checkpoints; a single process also writes one after 30 s.
         log: a JSON lines file for the history, one line per epoch.
         seed: seed of dropout and other random operations.
@@ -189,9 +190,6 @@ class _Step:
                 raise
             hint = f"try a smaller lr than {self.lr:g}, and look for NaN or very large values in the inputs"
             raise TrainingError(f"the outputs are NaN in epoch {epoch}: {hint}") from error
-        if not math.isfinite(score):
-            hint = "try a smaller lr, and look for an empty validation part"
-            raise TrainingError(f"the validation score is {score} in epoch {epoch}: {hint}")
         return score
 
     def _mean(self, number: float) -> float:

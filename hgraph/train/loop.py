@@ -114,6 +114,7 @@ def train_loop(
             done = _Progress.of(file.restore(model, optimizer, devices), file.path)
             if start is not None:
                 start(bool(done.history))
+            done.stopped = done.is_over(patience)  # the patience of this call, not that of the file
             spent = stopwatch(done.seconds, done.cpu_seconds)
             first, shown = 1 + len(done.history), progress if file.is_first else False
             with _lines(log if file.is_first else None, done.history) as write:
@@ -121,7 +122,7 @@ def train_loop(
                     values = steps(epoch)
                     record = {"epoch": epoch, **(values if isinstance(values, dict) else {"loss": values})}
                     if score is not None and (epoch % eval_every == 0 or epoch == epochs):
-                        record["validation"] = score(epoch)
+                        record["validation"] = _finite(score(epoch), epoch)
                     done.add(record, model, patience)
                     write(record)
                     done.seconds, done.cpu_seconds = spent()
@@ -141,6 +142,13 @@ def train_loop(
             "%s: %s %d of %d restored%s, %.1f s", label, unit, done.best_epoch, len(done.history), best, done.seconds
         )
     return result
+
+
+def _finite(score: float, epoch: int) -> float:
+    if not math.isfinite(score):
+        hint = "try a smaller lr, and look for an empty validation part"
+        raise TrainingError(f"the validation score is {score} in epoch {epoch}: {hint}")
+    return score
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, epoch: int) -> float:
@@ -187,8 +195,11 @@ class _Progress:
         elif self.best_state is None or score > best:
             self.best_epoch = int(record["epoch"])
             self.best_state = copy.deepcopy(model.state_dict())
-        if patience is not None:
-            self.stopped = sum("validation" in later for later in self.history[self.best_epoch :]) >= patience
+        self.stopped = self.is_over(patience)
+
+    def is_over(self, patience: int | None) -> bool:
+        """Whether there were ``patience`` scores since the best one."""
+        return patience is not None and sum("validation" in r for r in self.history[self.best_epoch :]) >= patience
 
     def plain(self) -> dict[str, Any]:
         """All fields except the state, as JSON values."""

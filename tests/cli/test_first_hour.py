@@ -362,3 +362,12 @@ def test_nodes_outside_of_named_hyperedges_can_be_drawn(tmp_path, monkeypatch):
     result = call("train", "./set", "--model", "hgnn", "--epochs", 1, "--out", "run")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "run" / "structure.png").stat().st_size > 0
+
+
+def test_a_network_of_one_graph_is_refused_in_the_production_setting(tmp_path, monkeypatch):
+    """LINKX has a vector per node: this is said before any training."""
+    monkeypatch.chdir(tmp_path)
+    for command in (["train", "karate", "--model", "linkx"], ["distill", "karate", "--teacher", "linkx"]):
+        found = call(*command, "--setting", "production")
+        assert found.exit_code != 0
+        assert "transductive (LINKX has a vector per node)" in found.output

@@ -40,7 +40,7 @@ def propagate_labels(
         [N, C] scores; a node that no label reaches has zeros.
 
     Raises:
-        ArgumentError: labels of another length, or alpha outside 0 .. 1.
+        ArgumentError: a directed graph, labels of another length or outside 0 .. C-1, or alpha outside 0 .. 1.
 
     Source: Zhou et al., "Learning with Local and Global Consistency", NeurIPS 2003.
 
@@ -85,7 +85,7 @@ def correct_and_smooth(
         [N, C] scores.
 
     Raises:
-        ArgumentError: a wrong shape, or alpha outside 0 .. 1.
+        ArgumentError: a directed graph, a wrong shape, labels outside 0 .. C-1, or alpha outside 0 .. 1.
 
     Source: Huang, He, Singh, Lim and Benson, "Combining Label Propagation and Simple Models Out-performs Graph Neural
     Networks", ICLR 2021, eq. 1 to 5.
@@ -115,6 +115,12 @@ def _spread_start(
         raise ArgumentError("y", f"shape [{graph.num_nodes}]", f"shape {list(y.shape)}")
     if not bool(labeled(y[train]).all()):
         raise ArgumentError("train", "nodes with a label", "a node whose label is missing")
+    if graph.directed:  # the norm divides by the in-degree of both ends: sources that nobody points to would be lost
+        hint = "Use Graph.from_edge_index(graph.edge_index, num_nodes=graph.num_nodes, directed=False)"
+        raise ArgumentError("graph", "an undirected graph", "edges without their reverse", hint)
+    if len(train) and not 0 <= int(y[train].min()) <= int(y[train].max()) < num_classes:
+        given = f"{int(y[train].min())} .. {int(y[train].max())}"
+        raise ArgumentError("y", f"classes 0 .. {num_classes - 1} on the training nodes", given)
     start = torch.zeros(graph.num_nodes, num_classes, dtype=dtype, device=y.device)
     start[train] = F.one_hot(y[train].long(), num_classes).to(dtype)
     return start

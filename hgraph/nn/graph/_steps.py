@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.cache import CachedOperator, cached, can_cache, can_cache_compiled
+from hgraph.checks import floating
 from hgraph.errors import ArgumentError
 from hgraph.ops import Additive, AttendResult, attend
 from hgraph.ops.sparse.linear import rows
@@ -86,6 +87,7 @@ def check_edges(edge_features: object, adj: Adjacency, channels: int | None) -> 
         hint = "graph.adj.sort_edges(features) brings them into the order of the edges"
         got = f"shape {given}" if isinstance(edge_features, Tensor) else type(edge_features).__name__
         raise ArgumentError("edge_features", expected, got, hint)
+    floating("edge_features", edge_features, adj.device)
 
 
 def attend_by(adj: Adjacency, scores: Tensor, value: Tensor, *, dropout: float) -> AttendResult:

@@ -19,6 +19,7 @@ from hgraph.nn.graph._steps import (
 )
 from hgraph.nn.inputs import check_ends, ends_of, pair_of
 from hgraph.ops import Additive, AttendResult, aggregate, attend, merge
+from hgraph.ops.sparse.linear import upcast
 from hgraph.structure import Adjacency, Graph
 
 __all__ = ["GATConv"]
@@ -156,9 +157,8 @@ class GATConv(nn.Module):
         if edges is None:
             additive = Additive(slope=self.negative_slope)
             return attend(adj, query, key, value, score=additive, bias=bias, dropout=dropout)
-        wide = torch.promote_types(query.dtype, torch.float32)
         score = lambda q, k, e: F.leaky_relu(q + k + e, self.negative_slope)  # noqa: E731
-        query, key, edges = query.to(wide), key.to(wide), edges.to(wide)
+        query, key, edges = upcast(query), upcast(key), upcast(edges)
         scores = aggregate(adj, score, target=query, source=key, edge=edges, reduce="none")
         return attend_by(adj, scores, value, dropout=dropout)
 
@@ -184,8 +184,7 @@ class GATConv(nn.Module):
 
     def _attend_self(self, query: Tensor, key: Tensor, value: Tensor, self_loop: Tensor) -> AttendResult:
         """Attention of each node to itself only: a separate edge set, empty where the graph has the self-loop."""
-        wide = torch.promote_types(query.dtype, torch.float32)  # as in attend: the two edge sets are merged
-        score = F.leaky_relu(query.to(wide) + key.to(wide), self.negative_slope)
+        score = F.leaky_relu(upcast(query) + upcast(key), self.negative_slope)  # as in attend: both results are merged
         weight = F.dropout(torch.ones_like(query), self.dropout, self.training)
         score = torch.where(self_loop.unsqueeze(-1), score, float("-inf"))
         return AttendResult(weight.unsqueeze(-1) * value, score)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hgraph.checks import check_channels
+from hgraph.checks import check_channels, real
 from hgraph.nn.graph._steps import check_edges
 from hgraph.nn.inputs import check_inputs
 from hgraph.nn.reset import reset
@@ -61,7 +61,7 @@ class GatedGCNConv(nn.Module):
             check_channels(edge_channels=edge_channels)
         super().__init__()
         self.in_channels, self.out_channels, self.edge_channels = in_channels, out_channels, edge_channels
-        self.normalize, self.eps = normalize, eps
+        self.normalize, self.eps = normalize, real("eps", eps, "a finite number, 0 or more")
         self.linear, self.value, self.target_gate, self.source_gate = (
             nn.Linear(in_channels, out_channels) for _ in range(4)
         )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from hgraph.checks import check_channels
+from hgraph.checks import check_channels, real
 from hgraph.nn.graph._steps import check_edges
 from hgraph.nn.inputs import check_inputs
 from hgraph.nn.reset import reset
@@ -65,17 +67,18 @@ class GINConv(nn.Module):
         check_channels(in_channels=in_channels, out_channels=out_channels)
         super().__init__()
         self.in_channels, self.out_channels, self.edge_channels = in_channels, out_channels, edge_channels
-        self.mlp = mlp or nn.Sequential(
-            nn.Linear(in_channels, out_channels), nn.ReLU(), nn.Linear(out_channels, out_channels)
-        )
+        if mlp is None:
+            mlp = nn.Sequential(nn.Linear(in_channels, out_channels), nn.ReLU(), nn.Linear(out_channels, out_channels))
+        self.mlp = mlp
         if edge_channels is not None:
             check_channels(edge_channels=edge_channels)
         self.edge_linear = None if edge_channels is None else nn.Linear(edge_channels, in_channels)
-        self.initial_eps = eps
+        self.initial_eps = real("eps", eps, "a finite number", -math.inf)
+        value = torch.tensor(self.initial_eps)
         if learn_eps:
-            self.eps = nn.Parameter(torch.tensor(float(eps)))
+            self.eps = nn.Parameter(value)
         else:
-            self.register_buffer("eps", torch.tensor(float(eps)))
+            self.register_buffer("eps", value)
 
     def extra_repr(self) -> str:
         """The sizes."""

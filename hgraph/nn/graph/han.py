@@ -99,5 +99,6 @@ class HANConv(nn.Module):
         x = x if self.input is None else self.input(x, node_type)
         z = torch.stack([F.elu(path(x, graph)) for path, graph in zip(self.paths, graphs, strict=True)])
         score = torch.tanh(z @ self.weight + self.bias) @ self.query  # [P, N]
-        beta = torch.softmax(score.sum(-1) / max(score.shape[-1], 1), 0)
+        total = score.sum(-1, dtype=torch.promote_types(score.dtype, torch.float32))  # 65,504 is all float16 can hold
+        beta = torch.softmax(total / max(score.shape[-1], 1), 0).to(z.dtype)
         return torch.einsum("p...,p...nf->...nf", beta, z)

@@ -15,6 +15,7 @@ from hgraph.nn.graph.by_relation import propagate_by_relation
 from hgraph.nn.graph.by_type import TypeLinear, inputs_by_type, map_by_type, types_of
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import edge_score, edge_softmax
+from hgraph.ops.sparse.linear import upcast
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["HGTConv"]
@@ -130,7 +131,8 @@ class HGTConv(nn.Module):
 
     def _attention(self, key: Tensor, query: Tensor, kg: KnowledgeGraph) -> Tensor:
         """[E, H] the attention weights over each head's triples."""
-        scores, matrices = [], self.attention.unbind(0)
+        key, query = upcast(key), upcast(query)  # a score above 65,504 would be infinite in float16, and its weight NaN
+        scores, matrices = [], upcast(self.attention).unbind(0)
         for block in kg.blocks():
             turned = torch.einsum("nhd,hde->nhe", key.index_select(0, block.tail), matrices[block.relation])
             turned = turned * self.prior[block.relation].unsqueeze(-1) / key.shape[-1] ** 0.5
