@@ -15,6 +15,7 @@ from torch import Tensor
 from hgraph.datasets.tables import kinds
 from hgraph.datasets.tables.text_rows import chunks, header, opened
 from hgraph.errors import DataError
+from hgraph.files import valid_path
 
 __all__ = ["Pairs", "Reading", "columns_of", "last_of_users", "latest", "pairs_of"]
 
@@ -137,7 +138,7 @@ def last_of_users(user: Tensor, times: Tensor) -> list[Tensor]:
 
 def columns_of(path: str | os.PathLike[str], wanted: Sequence[str], reading: Reading | None = None) -> list[list[str]]:
     """The columns of the given names; no field may be empty."""
-    path, reading = Path(path).expanduser(), reading or Reading()
+    path, reading = valid_path(path), reading or Reading()
     roles = {column: role for role, column in reading.columns.items()}
     wanted = [reading.columns.get(name, name) for name in wanted]
     columns: list[list[str]] = [[] for _ in wanted]

@@ -32,7 +32,7 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes, on the usual file systems
 
 
 def valid_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
-    r"""The path, after checking that it can be the name of a file on this system.
+    r"""The path, with ``~`` expanded, after checking that it can be the name of a file on this system.
 
     Raises:
         ArgumentError: a zero character, characters that cannot be encoded, or a name that is too long.
@@ -41,7 +41,7 @@ def valid_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
     Traceback (most recent call last):
     hgraph.errors.ArgumentError: path: expected a path without zero characters, got 'a\x00b'
     """
-    text = os.fspath(path)
+    text = os.path.expanduser(os.fspath(path))  # Path.expanduser raises an error for names such as ~$table.csv
     if "\0" in text:
         raise ArgumentError(argument, "a path without zero characters", repr(text)[:200])
     try:

@@ -82,11 +82,11 @@ row(
 # %% [markdown]
 # ## Features of edges
 #
-# Edges are sorted by target. `sort_edges` brings a tensor of edges into that order, once.
+# Edges are sorted by target. `sort_edges` brings a tensor of edges into that order, once (`from_pyg` has done so).
 
 # %%
 edge_attr = torch.randn(pairs.shape[1], 2)
-edges = graph.adj.sort_edges(edge_attr)
+edges = graph.sort_edges(edge_attr)
 print("GATConv(5, 3, edge_dim=2)", list(nn.GATConv(5, 3, edge_channels=2)(x, graph, edges).shape))
 
 # %% [markdown]

@@ -167,13 +167,17 @@ class Inputs:
                 f"{name}: expected the cells of its columns, to encode them like the training data, got none. {hint}"
             )
         table = read_table({c: cells_of(cells[c]) for c in wanted}, name=name)
-        for column, counts in self.encoder.unseen(table).items():
+        # the cells have the decimal sign of their own tables
+        known = (
+            self.encoder if encoder is None else Encoder(self.encoder.codings, self.encoder.missing, encoder.decimal)
+        )
+        for column, counts in known.unseen(table).items():
             listed = ", ".join(f"{word!r} {count:,} times" for word, count in list(counts.items())[:5])
             what = self.encoder.describe_unknown(column)
             _LOG.warning("%s: column %r has categories that are %s: %s", name, column, what, listed)
         if more := [c for c in theirs if c not in wanted]:
             _LOG.warning("%s: columns that the network does not use: %s", name, ", ".join(more))
-        return self.encoder.transform(table).to(data.x)
+        return known.transform(table).to(data.x)
 
     def _by_name(self, x: Tensor, theirs: Sequence[str], name: str) -> Tensor:
         wanted = self.feature_names or ()

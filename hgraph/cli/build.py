@@ -132,6 +132,7 @@ def build(
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
     from hgraph.datasets.tables.hif import is_graph_file
+    from hgraph.datasets.tables.kinds import MISSING
 
     reading = TableOptions.of(column, delimiter, decimal, missing)
     has_nodes = nodes is not None or hyperedges is not None or is_graph_file(edges)
@@ -163,7 +164,7 @@ def build(
         separator=separator,
         knn=knn,
         metric="euclidean" if metric is None else metric.value,
-        **({} if reading.missing is None else {"missing": reading.missing}),
+        missing=reading.missing_with(MISSING) or MISSING,
         decimal=decimal,  # type: ignore[arg-type]
         delimiter=delimiter,
         split=split.value,
@@ -206,6 +207,11 @@ def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
         "features": data.num_features,
         "columns": {} if encoder is None else {c.name: c.kind for c in encoder.codings},
     }
+    # a column of dirty numbers becomes categories or text: this must not be lost in a long list of columns
+    words = {} if encoder is None else {c.name: c for c in encoder.codings if c.kind in ("categorical", "text")}
+    if words:
+        what = {"categorical": "categories", "text": "words"}
+        summary["as words"] = {name: f"({len(c.words):,} {what[c.kind]})" for name, c in words.items()}
     if data.meta.get("class_names"):
         if data.y.dim() > 1:
             counts = (data.y == 1).sum(0).tolist()

@@ -108,7 +108,8 @@ def predict(
         named = dict(reading.columns)
         if key is None and "id" not in predictor.columns:
             key = named.pop("id", None)
-        predictor.reading(columns=named, decimal=decimal, missing=reading.missing)
+        known = () if predictor.encoder is None else predictor.encoder.missing
+        predictor.reading(columns=named, decimal=decimal, missing=reading.missing_with(known))
         task, classes = predictor.task, predictor.classes
         blocks = _student_blocks(predictor, rows, key, delimiter)
     else:
@@ -158,7 +159,7 @@ def _student_blocks(predictor: Predictor, rows: Path, key: str | None, delimiter
                  "--column id=NAME", ", ".join(others[:10]))  # fmt: skip
     yield name
     for columns, probabilities in itertools.chain([] if first is None else [first], found):
-        yield None if name is None else [str(cell) for cell in columns[name]], probabilities
+        yield None if name is None else list(columns[name]), probabilities
 
 
 def _default_id(names: Iterable[str], features: Iterable[str]) -> str | None:
@@ -237,7 +238,9 @@ def _network_blocks(
     predicted = settings.task.activate(_outputs(network, data, kind, where)[chosen])
     names = data.meta.get("node_names")
     at = chosen.nonzero().flatten().tolist()
-    ids = [str(i if names is None else names[i]) for i in at]
+    ids: list[Any] = [str(i if names is None else names[i]) for i in at]
+    if data.meta.get("node_name_type") == "integer":  # as in the table of the nodes
+        ids = [int(name) for name in ids]
     return iter([reading.columns.get("id", "id"), (ids, predicted)]), settings.task, classes
 
 

@@ -46,6 +46,7 @@ UNSEEN = 0.2  # fraction of test nodes that GLNN leaves out of training
 def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) -> Data:
     """The data with the splits of the setting and with structures of the kind that the model needs."""
     from hgraph.data import Split
+    from hgraph.structure import Hypergraph
 
     data = dataset[0]
     if setting is Setting.PRODUCTION and model.of_one_graph:
@@ -61,7 +62,10 @@ def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) ->
     for name, split in splits.items():
         structure = whole if split.structure is data.structure else adapt(split.structure)
         splits[name] = dataclasses.replace(split, structure=structure)
-    return dataclasses.replace(data, structure=whole, splits=splits)
+    meta = dict(data.meta)
+    if (names := meta.get("hyperedge_names")) and isinstance(whole, Hypergraph):
+        meta["hyperedge_names"] = (*names, *[""] * (whole.num_hyperedges - len(names)))  # those of isolated nodes
+    return dataclasses.replace(data, structure=whole, splits=splits, meta=meta)
 
 
 def added(dataset: Dataset, model: ModelEntry) -> list[str]:

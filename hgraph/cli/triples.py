@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from hgraph.cli.numbers import SEEDS, SETTINGS
 from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
+from hgraph.files import valid_path
 from hgraph.report import Report, escaped
 from hgraph.schema import Span, fields_of, parse
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate_triples", "load_triples", "train_triples"]
 
 PARTS = ("train", "valid", "test")  # the names of the files of a split, as ConvE has them
+ENDINGS = (".txt", ".tsv", ".csv")
 KIND = "triples"
 
 
@@ -33,33 +34,28 @@ def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, Triple
     """The name of a set, its triples in three parts, and notes about it.
 
     Args:
-        source: the name of a listed data set; a file of triples, which is split at random; or a folder with the files
-            train, valid and test, ending in .txt, .tsv or .csv.
+        source: the name of a listed data set; a file of triples (also .nt), which is split at random; or a folder with
+            the files train, valid and test, ending in .txt, .tsv or .csv.
         root: folder for data files.
         seed: seed of a random split.
 
     Raises:
-        ArgumentError: another data set, or no such file.
-        DataError: a file cannot be read; the message gives the line.
+        ArgumentError: another data set, or no such file, or two files for one part.
+        DataError: a file cannot be read (the message gives the line), or all triples of a part are training triples.
     """
     from hgraph import datasets
-    from hgraph.convert import read_triples
+    from hgraph.convert import read_ntriples, read_triples
     from hgraph.data import TripleSplit
+    from hgraph.data.leaks import repeated_triples
 
-    place = Path(source).expanduser()
+    place = valid_path(source, "dataset")
     if place.is_file():
-        split = TripleSplit.random(
-            read_triples(place, duplicates="drop"), val_fraction=0.1, test_fraction=0.1, seed=seed, cover=True
-        )
+        kg = read_ntriples(place) if place.suffix.lower() == ".nt" else read_triples(place, duplicates="drop")
+        split = TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1, seed=seed, cover=True)
         return place.stem, split, ["A tenth of the triples is for validation and a tenth for testing, at random."]
     if place.is_dir():
-        files = [next(iter(sorted(place.glob(f"{part}.*"))), None) for part in PARTS]
-        if not all(files):
-            missing = [f"{part}.txt" for part, file in zip(PARTS, files, strict=True) if file is None]
-            raise ArgumentError(
-                "dataset", "a folder with train.txt, valid.txt and test.txt", f"{source!r}, which lacks {missing[0]}"
-            )
-        return place.resolve().name, TripleSplit(*read_triples(files)), []  # type: ignore[arg-type]
+        split = _split_of([_file_of(place, part) for part in PARTS])
+        return place.resolve().name, split, repeated_triples(split)
     card = datasets.info(source)
     if card.task != "triple prediction":
         hint = "Or use a file of triples, head,relation,tail"
@@ -67,6 +63,32 @@ def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, Triple
     loaded = datasets.load(source, root=root)
     notes = [f"License: {loaded.license}.", f"Citation: {loaded.citation}", *loaded.caveats]
     return loaded.name, loaded[0], notes
+
+
+def _file_of(folder: Path, part: str) -> Path:
+    """The file of one part; backups such as train.bak and train.txt~ are no candidates."""
+    found = [folder / f"{part}{ending}" for ending in ENDINGS if (folder / f"{part}{ending}").is_file()]
+    if len(found) == 1:
+        return found[0]
+    got = f"{str(folder)!r}, which lacks {part}.txt"
+    if found:
+        got = f"{' and '.join(file.name for file in found)} in {str(folder)!r}"
+    expected = f"a folder with one file per part: train, valid and test, ending in {listed(ENDINGS)}"
+    raise ArgumentError("dataset", expected, got, "Remove or rename all but one" if found else "")
+
+
+def _split_of(files: list[Path]) -> TripleSplit:
+    """The parts in three files; a part whose triples are all in training is refused."""
+    from hgraph.convert import read_triples
+    from hgraph.data import TripleSplit
+    from hgraph.data.leaks import num_repeated
+
+    split = TripleSplit(*read_triples(list(files), duplicates="drop"))
+    for part, file in ((split.val, files[1]), (split.test, files[2])):
+        if part.num_edges and num_repeated(part, split.train) == part.num_edges:
+            hint = f"Was {files[0].name} copied? A file of all triples, {str(files[0])!r}, is split at random"
+            raise DataError(f"{file}: expected triples that are not in {files[0].name}, got only such triples. {hint}")
+    return split
 
 
 def train_triples(
@@ -113,7 +135,8 @@ def train_triples(
                 fit = train.fit_triples(network, split, **files, **options)
                 figures = figures_of(network, split)
                 figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-                source = str(Path(dataset).expanduser().resolve()) if os.path.exists(dataset) else dataset
+                place_of = valid_path(dataset, "dataset")
+                source = str(place_of.resolve()) if place_of.exists() else dataset
                 command = _command(settings, device, folder)
                 config = settings | {"source": source, "command": command, "device": str(where), "kind": KIND}
                 config |= {"data_sha256": seen} | environment_info()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hgraph.checks import real
 from hgraph.data import TripleSplit
-from hgraph.data.leaks import inverse_triples
+from hgraph.data.leaks import inverse_triples, repeated_triples
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models.triples.kge import TripleModel
 from hgraph.structure import Adjacency
@@ -172,7 +172,9 @@ def fit_triples(
 
 
 def _warn(split: TripleSplit) -> None:
-    """Warn about triples with untrained embeddings, and about those that an inverse relation gives away."""
+    """Warn about held-out triples that training reveals, and about those with untrained embeddings."""
+    for sentence in repeated_triples(split):
+        _LOG.warning("%s Remove them from the training triples", sentence)
     for sentence in inverse_triples(split):
         _LOG.warning("%s Put a relation and its inverse into the same part", sentence)
     for name, count in split.unseen().items():

@@ -352,6 +352,18 @@ def test_tuning_without_its_package_stops_before_any_file(tmp_path, monkeypatch)
     assert not (tmp_path / "t").exists()
 
 
+def test_nodes_outside_of_named_hyperedges_can_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"n{i},{i},{'ab'[i % 2]}\n" for i in range(10))
+    (tmp_path / "nodes.csv").write_text("id,size,y\n" + rows)
+    (tmp_path / "he.csv").write_text("node,hyperedge\nn0,e\nn1,e\n")
+    build = ("datasets", "build", "--nodes", "nodes.csv", "--hyperedges", "he.csv", "--label", "y", "--out", "set")
+    assert call(*build).exit_code == 0
+    result = call("train", "./set", "--model", "hgnn", "--epochs", 1, "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "structure.png").stat().st_size > 0
+
+
 def test_a_network_of_one_graph_is_refused_in_the_production_setting(tmp_path, monkeypatch):
     """LINKX has a vector per node: this is said before any training."""
     monkeypatch.chdir(tmp_path)

@@ -206,6 +206,32 @@ def test_parquet_in_and_out(tmp_path):
     assert found["probability"] == pytest.approx([float(row["probability"]) for row in expected], abs=1e-5)
 
 
+def test_parquet_keeps_integers_as_ids(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    ids = list(range(100, 112))
+    table = {"id": ids, "age": list(range(12)), "y": ["a", "b"] * 5 + [None] * 2}
+    parquet.write_table(pyarrow.table(table), "nodes.parquet")
+    parquet.write_table(pyarrow.table({"node": [100, 111], "hyperedge": [1, 1]}), "he.parquet")
+    parquet.write_table(pyarrow.table({"id": [7, 8], "age": [3, 4]}), "new.parquet")
+    build = ["datasets", "build", "--nodes", "nodes.parquet", "--hyperedges", "he.parquet", "--label", "y"]
+    assert call(*build, "--out", "set", "--quiet").exit_code == 0
+    assert call("distill", "./set", "--teacher", "hgnn", "--epochs", 1, "--out", "run", "--quiet").exit_code == 0
+    assert call("train", "./set", "--model", "mlp", "--epochs", 1, "--out", "mlp", "--quiet").exit_code == 0
+    for arguments, expected in (
+        (["run"], [110, 111]),
+        (["run", "new.parquet"], [7, 8]),
+        (["mlp", "new.parquet"], [7, 8]),
+    ):
+        assert call("predict", *arguments, "--out", "out.parquet", "--quiet").exit_code == 0
+        assert parquet.read_schema("out.parquet").field("id").type == pyarrow.int64()
+        assert parquet.read_table("out.parquet")["id"].to_pylist() == expected
+        assert [row["id"] for row in rows_of(call("predict", *arguments, "--quiet").stdout)] == list(map(str, expected))
+        lines = call("predict", *arguments, "--json", "--quiet").stdout.splitlines()
+        assert [json.loads(line)["id"] for line in lines] == expected
+
+
 def test_describe_lists_the_columns_of_a_run():
     for run in ("distilled", "hyper"):
         described = call("predict", run, "--describe")

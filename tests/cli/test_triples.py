@@ -64,6 +64,15 @@ def test_a_stopped_run_resumes_with_the_same_result(family, monkeypatch):
     assert resumed["mrr"] == whole["mrr"]
 
 
+def test_a_file_of_ntriples(family):
+    lines = (family / "family.csv").read_text().splitlines()[1:]
+    text = "".join(
+        " ".join(f"<urn:{field.replace(chr(32), chr(95))}>" for field in line.split(",")) + " .\n" for line in lines
+    )
+    (family / "family.nt").write_text("# forty people\n" + text)
+    assert done("train", family / "family.nt", "--model", "distmult", "--epochs", 1, "--out", family / "nt")["mrr"] > 0
+
+
 def test_a_folder_of_three_files(family):
     lines = (family / "family.csv").read_text().splitlines()[1:]
     folder = family / "split"
@@ -71,8 +80,23 @@ def test_a_folder_of_three_files(family):
     for name, part in (("train", lines[:60]), ("valid", lines[60:70]), ("test", lines[70:])):
         (folder / f"{name}.txt").write_text("\n".join(line.replace(",", "\t") for line in part) + "\n")
     assert done("train", folder, "--model", "complex", "--epochs", 2, "--out", family / "run")["mean_rank"] >= 1
-    (folder / "valid.txt").unlink()
+    for stray in ("train.bak", "train.txt~", "test.old"):  # not parts, though they sort before the files
+        (folder / stray).write_text("\n".join(line.replace(",", "\t") for line in lines) + "\n")
+    assert done("train", folder, "--model", "complex", "--epochs", 2, "--out", family / "again")["mean_rank"] >= 1
+    assert "train 60, val 10, test 10" in (family / "again" / "report.md").read_text(encoding="utf-8")
+    (folder / "valid.tsv").write_text("a\tb\tc\n")
     found = call("train", folder, "--model", "complex", "--out", family / "other")
+    assert "got valid.txt and valid.tsv" in " ".join(found.output.split())
+    (folder / "valid.tsv").unlink()
+    (folder / "test.txt").write_text((folder / "train.txt").read_text())
+    found = call("train", folder, "--model", "complex", "--out", family / "other")
+    assert "triples that are not in train.txt" in " ".join(found.output.split())
+    (folder / "test.txt").write_text("\n".join(line.replace(",", "\t") for line in lines[59:]) + "\n")
+    found = call("train", folder, "--model", "complex", "--epochs", 1, "--out", family / "other")
+    assert "1 of 21 test triples are also training triples" in found.output
+    assert "1 of 21 test triples are also" in (family / "other" / "report.md").read_text(encoding="utf-8")
+    (folder / "valid.txt").unlink()
+    found = call("train", folder, "--model", "complex", "--out", family / "last")
     assert "which lacks valid.txt" in " ".join(found.output.split())
 
 

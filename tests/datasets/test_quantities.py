@@ -100,6 +100,31 @@ def test_labels_with_a_unit_need_a_task():
     assert built(["$1", "$2"], label="v", task="classification")[0].meta["class_names"] == ("$1", "$2")
 
 
+VALUES = [1.234, 2.5, 3.0, 40.25, 1e-5, 6.0]
+WRITTEN = [str(value).replace(".", ",") for value in VALUES]
+
+
+@pytest.mark.parametrize("library", ["dict", "mixed", "pandas", "pyarrow", "parquet"])
+def test_the_decimal_sign_is_that_of_texts_and_not_of_numbers(tmp_path, library):
+    cells = VALUES if library != "mixed" else [VALUES[0], *WRITTEN[1:4], *VALUES[4:]]
+    table = {"id": list("abcdef"), "v": cells, "y": [v / 8 for v in VALUES]}
+    if library == "pandas":
+        table = pytest.importorskip("pandas").DataFrame(table)
+    elif library in ("pyarrow", "parquet"):
+        table = pytest.importorskip("pyarrow").table(table)
+        if library == "parquet":
+            pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "t.parquet")
+            table = tmp_path / "t.parquet"
+    texts = {"id": list("abcdef"), "v": WRITTEN, "y": [str(v / 8).replace(".", ",") for v in VALUES]}
+    found, expected = (from_tables(t, {"members": ["a;b"]}, label="y", decimal=",")[0] for t in (table, texts))
+    assert torch.equal(found.x, expected.x)
+    assert found.y.tolist() == expected.y.tolist() == pytest.approx([v / 8 for v in VALUES])
+    encoder = found.meta["encoder"]
+    assert encoder.codings[0].numbers == expected.meta["encoder"].codings[0].numbers
+    rows = encoder.transform({"v": [1.234, "1,234", 1234, "1.234"]})[:, 0].tolist()  # the last text is 1234, too
+    assert rows[0] == rows[1] != rows[2] == rows[3]
+
+
 def test_numeric_columns_with_commas_need_a_decimal_sign():
     with pytest.raises(DataError, match="expected a finite number, got '1,234'"):
         built(["1,234", "5"], types={"v": "numeric"})

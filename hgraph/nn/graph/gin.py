@@ -37,7 +37,7 @@ class GINConv(nn.Module):
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [..., E, D] in the order of the edges
-        (``graph.adj.sort_edges``) -> [..., N, F'].
+        (``graph.sort_edges``) -> [..., N, F'].
 
     Raises:
         ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
