@@ -17,9 +17,9 @@ from hgraph.cli.node_runs import class_names
 from hgraph.cli.predictions import prediction_writer
 from hgraph.cli.reading import ColumnOption, DecimalOption, MissingOption, TableOptions
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
-from hgraph.cli.teachers import as_graph, as_hypergraph
+from hgraph.cli.teachers import structure_for
 from hgraph.cli.towers import is_run
-from hgraph.cli.trained import check_run, config_of, encode_for_run, load_weights, read_settings, source_of
+from hgraph.cli.trained import RunSettings, check_run, config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError, DataError
 from hgraph.schema import naming
 
@@ -218,10 +218,21 @@ def _network_blocks(
         card = datasets.info(place)
         options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
         loaded = datasets.load(place, root=root, **options)
+    if settings.model.data == "knowledge graph" and (dataset is not None or rows is not None):
+        name, given = ("dataset", dataset) if rows is None else ("rows", rows)
+        hint = (
+            "Add new nodes and their triples to the tables, and build and train again; `hgraph distill RUN` trains a "
+        )
+        hint += "student that needs only rows"
+        expected = f"no value, because {settings.model.title} knows the relations of its own data set only"
+        raise ArgumentError(name, expected, str(given), hint)
     data = _without_classes(run, loaded[0])
     data = encode_for_run(run, data, dataset, settings.source, root, settings.seed)
     name = "teacher" if settings.distilled else "model"
-    network = load_weights(settings.networks(data)[name], run, name, data, place)
+    sizes = data
+    if settings.model.data == "knowledge graph":
+        sizes = dataclasses.replace(data, structure=structure_for(settings.model, data))  # type: ignore[arg-type]
+    network = load_weights(settings.networks(sizes)[name], run, name, data, place)
     classes = tuple(class_names(data))
     kind = settings.model.data
     if rows is not None and kind != "features" and not any(links.values()) and not joins_neighbors(data):
@@ -235,7 +246,7 @@ def _network_blocks(
         raise ArgumentError(
             "rows", "nodes without a label", "none in the data set", "Pass --all to predict labeled nodes, too"
         )
-    predicted = settings.task.activate(_outputs(network, data, kind, where)[chosen])
+    predicted = settings.task.activate(_outputs(network, data, settings, where)[chosen])
     names = data.meta.get("node_names")
     at = chosen.nonzero().flatten().tolist()
     ids: list[Any] = [str(i if names is None else names[i]) for i in at]
@@ -259,11 +270,11 @@ def _no_links(run: Path) -> str:
     return f"{run} is a network that needs a structure; `hgraph distill` trains a student that needs only rows"
 
 
-def _outputs(network: Any, data: Data, kind: str, where: Any) -> Tensor:
+def _outputs(network: Any, data: Data, settings: RunSettings, where: Any) -> Tensor:
     import torch
 
-    adapt = {"graph": as_graph, "hypergraph": as_hypergraph}.get(kind)
-    inputs = (data.x.to(where), *(() if adapt is None else (adapt(data.structure).to(where),)))
+    structure = structure_for(settings.model, data)
+    inputs = (data.x.to(where), *(() if structure is None else (structure.to(where),)))
     with torch.inference_mode():
         return network.to(where).eval()(*inputs).cpu()
 

@@ -7,6 +7,7 @@ from hgraph.data.io import fingerprint, load, save
 from hgraph.data.prediction import HyperedgeSplit, LinkSplit
 from hgraph.data.reorder import Reordered, reorder
 from hgraph.data.split import Parts, Split
+from hgraph.data.typed import knowledge_graph
 
 __all__ = [
     "Data",
@@ -20,6 +21,7 @@ __all__ = [
     "TripleSplit",
     "collate",
     "fingerprint",
+    "knowledge_graph",
     "load",
     "reorder",
     "save",
