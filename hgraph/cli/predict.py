@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import LOG, QuietOption, RootOption, check_file, device_of, plain_errors
+from hgraph.cli.completions import Query, complete, is_triples_run
+from hgraph.cli.completions import describe as describe_triples
 from hgraph.cli.node_runs import class_names
+from hgraph.cli.numbers import whole
 from hgraph.cli.predictions import prediction_writer
 from hgraph.cli.reading import ColumnOption, DecimalOption, MissingOption, TableOptions
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
@@ -41,7 +44,9 @@ def predict(
     run: RunArgument,
     rows: Annotated[
         Path | None,
-        typer.Argument(help="CSV or Parquet file of rows; default: the unlabeled nodes of the run's data set."),
+        typer.Argument(
+            help="CSV or Parquet file of rows, or of triples to complete; default: the unlabeled nodes of the data set."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write (.csv, .tsv or .parquet); default: standard output.")
@@ -64,6 +69,14 @@ def predict(
     column: ColumnOption = None,
     decimal: DecimalOption = None,
     missing: MissingOption = None,
+    head: Annotated[
+        str | None, typer.Option(help="Of a run of triples: the head; finds tails. With --relation.")
+    ] = None,
+    relation: Annotated[str | None, typer.Option(help="Of a run of triples: the relation.")] = None,
+    tail: Annotated[
+        str | None, typer.Option(help="Of a run of triples: the tail; finds heads. With --relation.")
+    ] = None,
+    k: Annotated[int | None, whole("-k", help="Of a run of triples: number of nodes; default 10.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Other data with the same columns; its unlabeled nodes are predicted.")
     ] = None,
@@ -83,13 +96,32 @@ def predict(
 
     The output has one row per input row, in order (without rows: one per predicted node), with the columns id (if
     present), label and probability. For regression, the column prediction replaces label and probability; with several
-    labels per node, the column labels does. A file given with --out appears only when it is complete. The number of
+    labels per node, the column labels does.
+
+    A run of embeddings of triples completes triples: those of a file with the columns head, relation and tail, in which
+    either the head or the tail is empty or ?, or the one given by --relation and --head or --tail. The best -k
+    nodes are written with their scores, without those that form a known triple.
+
+    A file given with --out appears only when it is complete. The number of
     unknown categories is printed to stderr.
     """
+    reading = TableOptions.of(column, delimiter, decimal, missing)
+    query = Query(head, relation, tail, k)
+    if is_triples_run(run):
+        others = {"proba": proba, "id": key, "hyperedges": hyperedges, "edges": edges, "dataset": dataset}
+        _reject(
+            others | {"all": every, "program": program, "decimal": decimal, "missing": missing},
+            "embeddings of triples only complete triples",
+        )
+        if describe:
+            describe_triples(run, root, as_json)
+            return
+        complete(run, rows, query, reading, out=out, device=device, root=root, as_json=as_json)
+        return
+    _reject(query.given(), "only a run of triples completes triples")
     if describe:
         _describe(run, as_json)
         return
-    reading = TableOptions.of(column, delimiter, decimal, missing)
     links = {"hyperedges": hyperedges, "edges": edges}
     if hyperedges is not None and edges is not None:
         raise ArgumentError("edges", "either --hyperedges or --edges", "both")
@@ -127,6 +159,11 @@ def predict(
     LOG.info("%s rows predicted", f"{count:,}")
     if predictor is not None:
         _warn_unseen(predictor)
+
+
+def _reject(given: dict[str, Any], reason: str) -> None:
+    for name in (name for name, value in given.items() if value not in (None, False)):
+        raise ArgumentError(name, f"no value, because {reason}", "a value")
 
 
 def _is_without_student(run: Path) -> bool:
