@@ -70,6 +70,7 @@ def from_tables(
     directed: bool = False,
     duplicates: Duplicates = "error",
     separator: str | None = None,
+    node_type: str | None = None,
     knn: int | None = None,
     metric: str = "euclidean",
     missing: Collection[str] = kinds.MISSING,
@@ -126,6 +127,8 @@ def from_tables(
             use the ``"first"``.
         separator: separates the members in a cell; None chooses the first of semicolon, bar, tab, comma and space
             that occurs.
+        node_type: a column of ``nodes`` with the kind of each node, for networks over triples such as HGT; it is also a
+            feature. ``meta["node_type"]`` [N] indexes ``meta["type_names"]``.
         knn: number of neighbors: instead of ``hyperedges`` or ``edges``, each node gets a hyperedge of itself and the
             nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split computes it again
             from the observed nodes.
@@ -184,8 +187,8 @@ def from_tables(
     if (split != "stratified") != (split_column is not None):
         raise ArgumentError("split_column", "a column, with the splits 'temporal' and 'given' only", repr(split_column))
     has_nodes = nodes is not None or hif.is_hif(hyperedges) or hif.is_graph_file(edges)
-    if not has_nodes and (wanted or types or split_column is not None):
-        raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
+    if not has_nodes and (wanted or types or split_column is not None or node_type is not None):
+        raise ArgumentError("nodes", "a table with the columns of label, types, split_column and node_type", None)
 
     options = Links(edges is None, directed, duplicates, separator, decimal, delimiter)
     table, key, index, made = _gathered(nodes, hyperedges if options.hyper else edges, user_roles, options)
@@ -218,6 +221,8 @@ def from_tables(
         "class_names": labels.class_names,
         "feature_names": feature_names,
     }
+    if node_type is not None:
+        names["node_type"], names["type_names"] = _types_of_nodes(table, node_type)
     if table is not None and key is not None and table[key].whole:
         names["node_name_type"] = "integer"
     if table is not None and encoder.codings:  # also without features here: another encoder may use them
@@ -345,6 +350,19 @@ def _labels(table: Table | None, wanted: Sequence[str], task: str | None, missin
 
 def _plain_numbers(cells: Collection[str], decimal: str | None) -> np.ndarray | None:
     return quantities.as_numbers(cells, "", decimal) if decimal == "," else kinds.floats(cells)
+
+
+def _types_of_nodes(table: Table | None, column: str) -> tuple[Tensor, tuple[str, ...]]:
+    """The type of each node [N] as a number, and the names of the types, sorted."""
+    if table is None or column not in table.columns:
+        columns = [] if table is None else list(table.columns)
+        raise ArgumentError("node_type", f"a column of the nodes: {columns}", repr(column))
+    cells = table[column].cells()
+    if "" in cells:
+        raise wrong(table.where(cells.index(""), column), "the type of a node", "an empty cell")
+    names = tuple(sorted(set(cells)))
+    number = {name: i for i, name in enumerate(names)}
+    return torch.tensor([number[cell] for cell in cells], dtype=torch.long), names
 
 
 def _several(table: Table, wanted: Sequence[str], task: str | None, missing: Collection[str]) -> Labels:

@@ -142,7 +142,10 @@ class Inputs:
         names = data.meta.get("feature_names")
         theirs = None if names is None else tuple(map(str, names))
         if self.degree is not None and theirs == DEGREE:
-            degree = (log_degree(data.structure) - self.degree[0]) / max(self.degree[1], 1e-6)
+            # the structure may have been adapted to a network since x was computed, for example by self-loops
+            plain = tuple(data.meta.get("degree_moments") or ()) == (0.0, 1.0)
+            degree = data.x[:, 1] if plain else log_degree(data.structure)
+            degree = (degree - self.degree[0]) / max(self.degree[1], 1e-6)
             return torch.stack([torch.ones_like(degree), degree], 1).to(data.x)
         if theirs == self.feature_names:
             return data.x

@@ -71,6 +71,9 @@ def build(
             "or .nt file."
         ),
     ] = None,
+    node_type: Annotated[
+        str | None, typer.Option(help="Column of the nodes file with the kind of each node, for triples: see hgt.")
+    ] = None,
     knn: Annotated[
         int | None,
         whole(help="Number of neighbors: connect each node with those of the nearest features, by a hyperedge."),
@@ -136,7 +139,7 @@ def build(
 
     reading = TableOptions.of(column, delimiter, decimal, missing)
     has_nodes = nodes is not None or hyperedges is not None or is_graph_file(edges)
-    uses_columns = bool(label or kind) or split is not Split.STRATIFIED
+    uses_columns = bool(label or kind or node_type) or split is not Split.STRATIFIED
     needed = {
         "--out": out is None,
         "--hyperedges, --edges or --knn": hyperedges is None and edges is None and knn is None,
@@ -162,6 +165,7 @@ def build(
         directed=directed,
         duplicates=duplicates.value,
         separator=separator,
+        node_type=node_type,
         knn=knn,
         metric="euclidean" if metric is None else metric.value,
         missing=reading.missing_with(MISSING) or MISSING,
@@ -184,7 +188,15 @@ def build(
     for key, value in summary.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         typer.echo(f"{key.ljust(9)}  {text}")
-    typer.echo(f"\nto train:  hgraph train {_argument(out)} --model {'gcn' if edges else 'hgnn+'}" if label else "")
+    typer.echo(f"\nto train:  hgraph train {_argument(out)} --model {_model_for(dataset[0])}" if label else "")
+
+
+def _model_for(data: Data) -> str:
+    from hgraph.structure import Graph
+
+    if "relation" in data.meta:
+        return "hgt" if "node_type" in data.meta else "rgcn"
+    return "gcn" if isinstance(data.structure, Graph) else "hgnn+"
 
 
 def _missing_options(names: list[str]) -> ArgumentError:

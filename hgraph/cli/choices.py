@@ -16,6 +16,7 @@ __all__ = [
     "TEACHERS",
     "TOWERS",
     "TRIPLES",
+    "TYPED",
     "ClassWeight",
     "Network",
     "PairSplit",
@@ -29,7 +30,8 @@ __all__ = [
 
 _CLASSIFY = select(task="node classification")
 TEACHERS = tuple(entry.name for entry in _CLASSIFY if entry.data in ("graph", "hypergraph"))
-CLASSIFIERS = (*TEACHERS, *(entry.name for entry in _CLASSIFY if entry.data == "features"))
+TYPED = tuple(entry.name for entry in _CLASSIFY if entry.data == "knowledge graph")
+CLASSIFIERS = (*TEACHERS, *(entry.name for entry in _CLASSIFY if entry.data == "features"), *TYPED)
 TRIPLES = tuple(entry.name for entry in select(task="triple completion"))
 RECOMMENDERS = tuple(entry.name for entry in select(task="recommendation"))
 # the student of the other recommenders

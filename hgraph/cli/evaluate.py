@@ -53,6 +53,9 @@ def evaluate(
         evaluate_triples(run, device, root, as_json)
         return
     run_of = read_settings(run, config)
+    if dataset is not None and run_of.model.data == "knowledge graph":
+        expected = f"no value, because {run_of.model.title} knows the relations of its own data set only"
+        raise ArgumentError("dataset", expected, repr(dataset))
     with nullcontext() if dataset is not None else naming("source", run / "config.json"):
         loaded = load(source_of(run, run_of, dataset), root=root, seed=run_of.seed)
     data = prepare(loaded, run_of.model, run_of.setting, run_of.seed)

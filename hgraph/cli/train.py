@@ -152,6 +152,9 @@ def train(
     A recommender needs interactions: a data set for recommendation, or a folder with interactions.csv (user,item) and,
     optionally, triples.csv (head,relation,tail).
 
+    rgcn, hgt and han read the relations of triples, and hgt also the kinds of nodes: they need a data set from
+    `hgraph datasets build --edges triples.csv --node-type COLUMN`. For han, a relation and its inverse are a meta-path.
+
     Embeddings of a knowledge graph need triples: a data set for triple prediction, a file of triples (head, relation,
     tail), or a folder with train.txt, valid.txt and test.txt.
 

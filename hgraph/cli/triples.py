@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hgraph.data import TripleSplit
     from hgraph.models.triples.kge import TripleModel
 
-__all__ = ["evaluate_triples", "load_triples", "train_triples"]
+__all__ = ["KIND", "evaluate_triples", "load_run", "load_triples", "train_triples"]
 
 PARTS = ("train", "valid", "test")  # the names of the files of a split, as ConvE has them
 ENDINGS = (".txt", ".tsv", ".csv")
@@ -185,7 +185,13 @@ def figures_of(network: TripleModel, split: TripleSplit) -> dict[str, Any]:
 
 
 def evaluate_triples(run: Path, device: str, root: Path | None, as_json: bool) -> None:
-    """Print the metrics of a run, computed from its files.
+    """Print the metrics of a run, computed from its files; raises as `load_run`."""
+    network, split, head = load_run(run, root)
+    print_results(figures_of(network.to(device_of(device)), split), head, as_json)
+
+
+def load_run(run: Path, root: Path | None) -> tuple[TripleModel, TripleSplit, dict[str, Any]]:
+    """The trained model of a run, its triples, and the head of printed results.
 
     Raises:
         DataError: the run is not finished, or its data has changed since training.
@@ -211,7 +217,7 @@ def evaluate_triples(run: Path, device: str, root: Path | None, as_json: bool) -
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{run}: model.safetensors does not hold the weights of this run ({error})") from error
     head = {"dataset": name, "model": settings.model, "seed": settings.seed}
-    print_results(figures_of(network.eval().to(device_of(device)), split), head, as_json)
+    return network.eval(), split, head
 
 
 @dataclass(frozen=True)

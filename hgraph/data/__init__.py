@@ -8,6 +8,7 @@ from hgraph.data.items import items_of
 from hgraph.data.prediction import HyperedgeSplit, LinkSplit
 from hgraph.data.reorder import Reordered, reorder
 from hgraph.data.split import Parts, Split
+from hgraph.data.typed import knowledge_graph
 
 __all__ = [
     "Data",
@@ -22,6 +23,7 @@ __all__ = [
     "collate",
     "fingerprint",
     "items_of",
+    "knowledge_graph",
     "load",
     "reorder",
     "save",

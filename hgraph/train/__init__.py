@@ -1,6 +1,7 @@
 """Training loops, metrics, samplers, checkpoints and seeds."""
 
 from hgraph.train.build import build_model
+from hgraph.train.completion import Completions, complete_triples
 from hgraph.train.fit import cosine, fit
 from hgraph.train.full_ranking import full_ranking, popularity_baseline, ranking_of_users
 from hgraph.train.loop import FitResult, TrainingError
@@ -20,6 +21,7 @@ from hgraph.train.view import TrainingView, classification_loss, task_loss, trai
 
 __all__ = [
     "Classification",
+    "Completions",
     "Explanation",
     "FitResult",
     "MultiLabel",
@@ -35,6 +37,7 @@ __all__ = [
     "balanced_accuracy",
     "build_model",
     "classification_loss",
+    "complete_triples",
     "cosine",
     "eval_mode",
     "expected_calibration_error",

@@ -230,9 +230,11 @@ def structure_picture(data: Data) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from hgraph.structure import Hypergraph, statistics
+    from hgraph.structure import Graph, Hypergraph, KnowledgeGraph, statistics
 
     structure = data.structure.to("cpu")
+    if isinstance(structure, KnowledgeGraph):  # data of a network that reads relations
+        structure = Graph(structure.adj)
     y: Tensor | None = data.y.cpu()
     if target_kind(data.y) != "classification":
         y = None  # colors and homophily are for one class per node
