@@ -153,15 +153,13 @@ def train_recommender(
 
 
 def recommender_step(network: Recommender, data: Interactions) -> Callable[[], object]:
-    """One pass of a copy of the network over its structure, for `training_threads`."""
-    trial = copy.deepcopy(network).train()
-    structure = trial.start(trial.structure(data)).to(next(trial.parameters()).device)
+    """One step on pairs of a copy of the network, for `training_threads`."""
+    from hgraph.train import PairSampler
 
-    def step() -> None:
-        rows = trial(structure)
-        sum(t.sum() for t in (rows if isinstance(rows, tuple) else (rows,)) if t.requires_grad).backward()
-
-    return step
+    trial, device = copy.deepcopy(network).train(), next(network.parameters()).device
+    structure = trial.start(trial.structure(data).to(device))
+    pairs = PairSampler(data.train.to(device))
+    return lambda: trial.pair_loss(structure, *pairs.draw(512)).backward()
 
 
 def figures_of(network: Recommender, data: Interactions, score: Any = None) -> dict[str, Any]:

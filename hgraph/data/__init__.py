@@ -4,6 +4,7 @@ from hgraph.data.collate import collate
 from hgraph.data.data import Data, Dataset
 from hgraph.data.interactions import Interactions, TripleSplit
 from hgraph.data.io import fingerprint, load, save
+from hgraph.data.items import items_of
 from hgraph.data.prediction import HyperedgeSplit, LinkSplit
 from hgraph.data.reorder import Reordered, reorder
 from hgraph.data.split import Parts, Split
@@ -21,6 +22,7 @@ __all__ = [
     "TripleSplit",
     "collate",
     "fingerprint",
+    "items_of",
     "knowledge_graph",
     "load",
     "reorder",
