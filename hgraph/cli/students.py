@@ -15,6 +15,7 @@ import typer
 
 from hgraph.cli.choices import TOWERS
 from hgraph.cli.common import JsonOption, QuietOption, plain_errors
+from hgraph.cli.lessons import is_node_run
 from hgraph.cli.numbers import real, whole
 from hgraph.cli.towers import ONNX, is_run
 from hgraph.cli.trained import config_of
@@ -203,10 +204,10 @@ def predictor_of(run: Path, program: Program | None) -> Predictor:
 
 
 def student_of(run: Path) -> Path:
-    """The folder of the exported student: the given folder, or ``student`` in the run folder."""
+    """The folder of the student: the given one, or in the run; `hgraph distill RUN` makes a run of its own in RUN."""
     from hgraph.distill.serving.export import CARD
 
-    for folder in (run, run / "student"):
+    for folder in (run, run / "student", run / "student" / "student"):
         if (folder / CARD).is_file():
             return folder
     if is_run(str(run)) and config_of(run).get("model") == TOWERS:
@@ -216,4 +217,6 @@ def student_of(run: Path) -> Path:
     if is_run(str(run)):
         hint = f"`hgraph distill {run}` exports a student as ONNX for `hgraph recommend`"
         raise DataError(f"{run}: a run of a recommender, which does not classify rows. {hint}")
+    if is_node_run(str(run)):
+        raise DataError(f"{run}: contains no student. `hgraph distill {run}` trains one")
     raise DataError(f"{run}: contains no student. `hgraph distill DATASET --out RUN` creates one")
