@@ -66,8 +66,8 @@ def pairs_of(
         [reading.columns[role]] if role in reading.columns else [n for n in names if n.lower() in wanted]
         for role, wanted in (("rating", _RATINGS), ("timestamp", _TIMES))
     )
-    used = [_needed(path, names, rating, "rating")] if min_rating is not None else []
-    used += [_needed(path, names, time, "timestamp")] if timed else []
+    used = [_needed(path, names, rating, "rating", "min_rating (--min-rating)")] if min_rating is not None else []
+    used += [_needed(path, names, time, "timestamp", "split (--split), which needs times")] if timed else []
     users, items, *more = columns_of(path, ("user", "item", *used), reading)
     if not users:
         raise DataError(f"{path}: no interactions")
@@ -163,10 +163,11 @@ def columns_of(path: str | os.PathLike[str], wanted: Sequence[str], reading: Rea
     return columns
 
 
-def _needed(path: Path, names: list[str], found: list[str], what: str) -> str:
-    if len(found) != 1:
-        got = f"columns {names}" if not found else " and ".join(map(repr, found))
-        raise DataError(f"{path}: expected one column {what!r}, got {got}")
+def _needed(path: Path, names: list[str], found: list[str], what: str, option: str) -> str:
+    if len(found) != 1 or found[0] not in names:
+        got = f"columns {names}" if len(found) < 2 else " and ".join(map(repr, found))
+        hint = f"Name it with columns= (--column {what}=NAME), or leave out {option}"
+        raise DataError(f"{path}: expected one column {(found or [what])[0]!r}, got {got}. {hint}")
     return found[0]
 
 

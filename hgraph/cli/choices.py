@@ -23,6 +23,7 @@ __all__ = [
     "Pretrained",
     "Select",
     "Teacher",
+    "Tunable",
     "listed",
     "named",
     "value_of",
@@ -110,6 +111,14 @@ class Network(Enum):
 
     _ignore_ = ["name_"]  # noqa: RUF012 - the protocol of enum
     for name_ in (*CLASSIFIERS, *RECOMMENDERS, *TRIPLES):
+        vars()[name_] = name_
+
+
+class Tunable(Enum):
+    """Networks whose hyperparameters can be searched."""
+
+    _ignore_ = ["name_"]  # noqa: RUF012 - the protocol of enum
+    for name_ in (*CLASSIFIERS, *RECOMMENDERS):
         vars()[name_] = name_
 
 

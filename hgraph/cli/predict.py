@@ -304,7 +304,10 @@ def _without_classes(run: Path, data: Data) -> Data:
 
 
 def _no_links(run: Path) -> str:
-    return f"{run} is a network that needs a structure; `hgraph distill` trains a student that needs only rows"
+    student = run / "student"
+    if (student / "student" / "student.json").is_file():
+        return f"{run} is a network that needs a structure; for its student, which needs only rows, pass {student}"
+    return f"{run} is a network that needs a structure; `hgraph distill {run}` trains a student that needs only rows"
 
 
 def _outputs(network: Any, data: Data, settings: RunSettings, where: Any) -> Tensor:

@@ -71,7 +71,13 @@ _WIDTHS = "; ".join(
 @plain_errors
 def train(
     context: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A name from `hgraph datasets list`, a folder you built or that holds interactions.csv, or a file or "
+            "folder of triples."
+        ),
+    ],
     network_name: Annotated[
         Network,
         named(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.choices import RECOMMENDERS, ClassWeight, Network, PairSplit, Select, named, value_of
+from hgraph.cli.choices import RECOMMENDERS, ClassWeight, PairSplit, Select, Tunable, named, value_of
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, plain_errors
 from hgraph.cli.node_runs import (
     METRICS,
@@ -48,7 +48,7 @@ RECOMMENDER_NAMES = ("lr", "l2", "hidden")
 @plain_errors
 def tune(
     dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
-    model: Annotated[Network, named(Network, "Network or recommender.")] = Network("hgnn+"),
+    model: Annotated[Tunable, named(Tunable, "Network or recommender.")] = Tunable("hgnn+"),
     space: Annotated[
         str | None,
         typer.Option(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hgraph.checks import real
+from hgraph.checks import real, whole
 from hgraph.data import TripleSplit
 from hgraph.data.leaks import inverse_triples, repeated_triples
 from hgraph.errors import ArgumentError, ArgumentTypeError
@@ -152,7 +152,7 @@ def fit_triples(
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
     (3, True)
     """
-    _check(model, split, epochs, batch, (eval_every, save_every), negatives)
+    _check(model, split, epochs, batch, (eval_every, save_every), negatives, patience)
     for name, value in (("lr", lr), ("l2", l2)):
         real(name, value, "a finite number, 0 or more")
     _warn(split)
@@ -202,7 +202,13 @@ def _epoch(
 
 
 def _check(
-    model: TripleModel, split: TripleSplit, epochs: int, batch: int, every: tuple[int, int], negatives: int | None
+    model: TripleModel,
+    split: TripleSplit,
+    epochs: int,
+    batch: int,
+    every: tuple[int, int],
+    negatives: int | None,
+    patience: int | None,
 ) -> None:
     if not isinstance(split, TripleSplit):
         hint = "TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1) creates one"
@@ -220,6 +226,6 @@ def _check(
         ("eval_every", every[0], 1),
         ("save_every", every[1], 1),
         ("negatives", num_negatives, 1),
+        ("patience", 1 if patience is None else patience, 1),
     ):
-        if value < least:
-            raise ArgumentError(name, f"{least} or more", value)
+        whole(name, value, least)

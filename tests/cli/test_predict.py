@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -247,3 +248,19 @@ def test_training_and_distilling_share_no_default_folder(tmp_path, monkeypatch):
     result = call("distill", "davis", "--teacher", "hgnn", "--epochs", 1, "--quiet")
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"davis-hgnn-0", "davis-hgnn-student-0"}
+
+
+def test_an_exported_program_is_found_in_the_run(tmp_path, monkeypatch):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    before = call("predict", "distilled", "new.csv", "--program", "onnx")
+    assert before.exit_code == 2
+    assert "hgraph export RUN --format onnx" in before.stderr
+    shutil.copytree("distilled", tmp_path / "run")
+    assert call("export", tmp_path / "run", "--format", "onnx").exit_code == 0
+    after = call("predict", tmp_path / "run", "new.csv", "--program", "onnx", "--quiet")
+    assert after.exit_code == 0, after.output
+    assert [row["id"] for row in rows_of(after.stdout)] == NEW["id"]
+    weights = tmp_path / "run" / "export" / "student.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert "Export it again" in call("predict", tmp_path / "run", "new.csv", "--program", "onnx").stderr

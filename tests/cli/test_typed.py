@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from hgraph.cli.app import app
 from hgraph.cli.choices import TYPED
+from hgraph.cli.students import student_of
 from hgraph.data import knowledge_graph
 from hgraph.datasets import load
 
@@ -74,7 +75,11 @@ def test_from_triples_to_predictions_and_a_student(place, tmp_path, model):
         assert refused.exit_code == 2
         assert "knows the relations of its own data set only" in refused.output
     if model == "rgcn":
+        assert f"hgraph distill {run}" in call("serve", run).output
         done("distill", run, "--epochs", 2, "--quiet")
+        assert student_of(run) == run / "student" / "student"
+        refused = call("predict", run / "student", place / "nodes.csv", "--edges", place / "triples.csv")
+        assert refused.exit_code == 2
         done("train", place / "plain", "--model", model, "--setting", "production", "--epochs", 1, "--quiet",
              "--out", tmp_path / "production")  # fmt: skip
 

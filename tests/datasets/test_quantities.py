@@ -50,8 +50,8 @@ def test_numbers_with_units_and_separators(cells, decimal, expected, tmp_path):
 
 
 REFUSED = {
-    "decimal comma or thousands": (["1,234", "5"], None, r"1.234 with --decimal , or 1234 with --decimal \."),
-    "decimal comma or list": (["1,5", "2,5"], None, "'1,5': 1.5 with --decimal ,"),
+    "decimal comma or thousands": (["1,234", "5"], None, r"1.234 with --decimal ',' or 1234 with --decimal '.'"),
+    "decimal comma or list": (["1,5", "2,5"], None, "'1,5': 1.5 with --decimal ','"),
     "days or months": (["01/02/2024", "03/04/2024"], None, "'01/02/2024', with day or month first"),
     "two units": (["3 kg", "4 lb"], None, "numbers with one unit, got the units 'kg', 'lb'"),
     "with and without a unit": (["3 kg", "4"], None, "units '', 'kg'"),
