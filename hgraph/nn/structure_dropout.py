@@ -6,7 +6,6 @@ import dataclasses
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from hgraph.checks import real
 from hgraph.errors import ArgumentTypeError
@@ -76,7 +75,7 @@ def drop_hyperedges(hypergraph: Hypergraph, p: float, *, training: bool = True) 
     keep = torch.rand(v2e.num_targets, device=v2e.device) >= p
     weight = hypergraph.hyperedge_weight
     weight = torch.ones(v2e.num_targets, device=v2e.device) if weight is None else weight
-    kept = _selected(v2e, keep[v2e.target.long()], v2e.weight)
+    kept = v2e.keep(keep[v2e.target.long()])
     return dataclasses.replace(hypergraph, v2e=kept, hyperedge_weight=weight / max(1 - p, 1e-6))
 
 
@@ -90,13 +89,4 @@ def _drops(structure: object, p: float, training: bool) -> bool:
 def _thinned(adj: Adjacency, p: float) -> Adjacency:
     keep = torch.rand(adj.num_edges, device=adj.device) >= p
     weight = torch.ones(adj.num_edges, device=adj.device) if adj.weight is None else adj.weight
-    return _selected(adj, keep, weight / max(1 - p, 1e-6))
-
-
-def _selected(adj: Adjacency, keep: Tensor, weight: Tensor | None) -> Adjacency:
-    """The edges for which ``keep`` is True, in their order."""
-    count = torch.cat([keep.new_zeros(1, dtype=adj.indptr.dtype), keep.cumsum(0, dtype=adj.indptr.dtype)])
-    return Adjacency.trusted(
-        indptr=count[adj.indptr.long()], indices=adj.indices[keep], num_sources=adj.num_sources,
-        weight=None if weight is None else weight[keep],
-    )  # fmt: skip
+    return adj.with_weight(weight / max(1 - p, 1e-6)).keep(keep)
