@@ -4,6 +4,7 @@ from hgraph.train.build import build_model
 from hgraph.train.completion import Completions, complete_triples
 from hgraph.train.fit import cosine, fit
 from hgraph.train.full_ranking import full_ranking, popularity_baseline, ranking_of_users
+from hgraph.train.graphs import fit_graphs, graph_labels, graph_outputs
 from hgraph.train.loop import FitResult, TrainingError
 from hgraph.train.metrics import accuracy, expected_calibration_error
 from hgraph.train.mode import eval_mode
@@ -45,9 +46,12 @@ __all__ = [
     "f1",
     "fastest_threads",
     "fit",
+    "fit_graphs",
     "fit_recommender",
     "fit_triples",
     "full_ranking",
+    "graph_labels",
+    "graph_outputs",
     "mae",
     "mrr",
     "multilabel_f1",

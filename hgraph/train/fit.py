@@ -17,7 +17,7 @@ from hgraph.data import Data
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import aux_losses
 from hgraph.train.checkpoint import Checkpoint
-from hgraph.train.loop import FitResult, TrainingError, train_loop
+from hgraph.train.loop import FitResult, TrainingError, score_of, train_loop
 from hgraph.train.view import of_data
 
 __all__ = ["cosine", "fit"]
@@ -182,15 +182,7 @@ class _Step:
     @torch.no_grad()
     def score(self, validate: Callable[[Any], float], epoch: int) -> float:
         self.model.eval()
-        output = self._output()
-        try:
-            score = self._mean(float(validate(output)))
-        except ArgumentError as error:  # metrics refuse NaN, which comes from the training and not from an argument
-            if not isinstance(output, Tensor) or not bool(output.isnan().any()):
-                raise
-            hint = f"try a smaller lr than {self.lr:g}, and look for NaN or very large values in the inputs"
-            raise TrainingError(f"the outputs are NaN in epoch {epoch}: {hint}") from error
-        return score
+        return self._mean(score_of(self._output(), validate, epoch))
 
     def _mean(self, number: float) -> float:
         """Mean over processes, so that all choose the same best epoch, and stop or fail together."""

@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from hgraph.errors import DataError, HgraphError
+from hgraph.errors import ArgumentError, DataError, HgraphError
 from hgraph.files import write_atomically
 from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.seed import seeded
 
-__all__ = ["FitResult", "Steps", "TrainingError", "bar", "descend", "train_loop"]
+__all__ = ["FitResult", "Steps", "TrainingError", "bar", "descend", "score_of", "train_loop"]
 
 _LOG = logging.getLogger("hgraph")
 
@@ -122,7 +122,7 @@ def train_loop(
                     values = steps(epoch)
                     record = {"epoch": epoch, **(values if isinstance(values, dict) else {"loss": values})}
                     if score is not None and (epoch % eval_every == 0 or epoch == epochs):
-                        record["validation"] = _finite(score(epoch), epoch)
+                        record["validation"] = _scored(score, epoch, model)
                     done.add(record, model, patience)
                     write(record)
                     done.seconds, done.cpu_seconds = spent()
@@ -144,11 +144,33 @@ def train_loop(
     return result
 
 
-def _finite(score: float, epoch: int) -> float:
-    if not math.isfinite(score):
+def _scored(score: Callable[[int], float], epoch: int, model: nn.Module) -> float:
+    """The score, after a check that it is finite."""
+    try:
+        value = score(epoch)
+    except ArgumentError as error:  # metrics refuse NaN, which comes from the training and not from an argument
+        if all(bool(p.isfinite().all()) for p in model.parameters()):
+            raise
+        raise TrainingError(f"the parameters are not finite in epoch {epoch}: try a smaller lr") from error
+    if not math.isfinite(value):
         hint = "try a smaller lr, and look for an empty validation part"
-        raise TrainingError(f"the validation score is {score} in epoch {epoch}: {hint}")
-    return score
+        raise TrainingError(f"the validation score is {value} in epoch {epoch}: {hint}")
+    return value
+
+
+def score_of(outputs: Any, measure: Callable[[Any], float], epoch: int) -> float:
+    """The score of the outputs of a model.
+
+    Raises:
+        TrainingError: a metric refuses them because of NaN, which comes from the training and not from an argument.
+    """
+    try:
+        return float(measure(outputs))
+    except ArgumentError as error:
+        if not isinstance(outputs, Tensor) or not bool(outputs.isnan().any()):
+            raise
+        hint = "try a smaller lr, and look for NaN or very large values in the inputs"
+        raise TrainingError(f"the outputs are NaN in epoch {epoch}: {hint}") from error
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, epoch: int) -> float:
