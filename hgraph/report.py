@@ -8,8 +8,9 @@ from typing import Any
 
 __all__ = ["Report", "aligned", "escaped", "format_value"]
 
-# Signs that begin HTML, a column, a link, code or emphasis in Markdown -> references to them, which are only text.
-_SIGNS = str.maketrans({sign: f"&#{ord(sign)};" for sign in "&<>|[]`*\\"})
+# Signs that begin HTML, a column, a link or emphasis in Markdown -> references to them, which are only text. Backticks
+# stay: what they enclose is text, too.
+_SIGNS = str.maketrans({sign: f"&#{ord(sign)};" for sign in "&<>|[]*\\"})
 
 
 class Report:

@@ -29,7 +29,7 @@ def test_names_add_no_columns_lines_or_html(name):
     assert html.unescape(escaped(name)) == shown
     for line in (lines[0], lines[4], lines[-3], lines[-1]):
         assert escaped(name) in line
-    assert not set("<>|[]`*\\") & set(escaped(name))
+    assert not set("<>|[]*\\") & set(escaped(name))
 
 
 @pytest.mark.parametrize("command", ["hgraph train a", "hgraph train '```\n<b>'", "hgraph train '`````'"])

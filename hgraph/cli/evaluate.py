@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hgraph.cli import graphs
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, print_results
 from hgraph.cli.node_runs import figures_of
 from hgraph.cli.recommenders import evaluate_recommender
@@ -44,6 +45,11 @@ def evaluate(
                 "dataset", "no value, because a recommender has embeddings only for the users of its run", repr(dataset)
             )
         evaluate_recommender(run, device, root, as_json)
+        return
+    if config.get("kind") == graphs.KIND:
+        if dataset is not None:
+            raise ArgumentError("dataset", "no value, because this is a run of graphs", repr(dataset))
+        graphs.evaluate_graphs(run, device, root, as_json)
         return
     if config.get("kind") == KIND:
         if dataset is not None:

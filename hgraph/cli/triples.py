@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from hgraph.cli.choices import TRIPLES, listed
 from hgraph.cli.common import LOG, device_of, environment_info, print_results, run_folder
 from hgraph.cli.numbers import SEEDS, SETTINGS
-from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
+from hgraph.cli.run_files import check_finished, check_unchanged, load_weights_of, write_files
+from hgraph.cli.runs import check_folder, check_source, running
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import valid_path
@@ -114,8 +115,7 @@ def train_triples(
         The head of the printed results, the figures, and the report.
     """
     from hgraph import train
-    from hgraph.files import write_atomically
-    from hgraph.train.checkpoint import weights_file
+    from hgraph.data.io import fingerprint
     from hgraph.train.plots import learning_curve
 
     folder = run_folder(out, dataset, model, seed)
@@ -125,7 +125,7 @@ def train_triples(
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "patience": 5 if patience is None else patience}
     options |= {"l2": 0.0 if l2 is None else l2}
     settings = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, **options}
-    seen = _fingerprint(split)
+    seen = fingerprint(split)
     try:
         with running(folder, settings | {"data": repr(split), "data_sha256": seen}, overwrite=overwrite) as place:
             network = network_of(model, split, seed, hidden).to(where)
@@ -141,10 +141,7 @@ def train_triples(
                 config = settings | {"source": source, "command": command, "device": str(where), "kind": KIND}
                 config |= {"data_sha256": seen} | environment_info()
                 title = f"{name}: {model} (seed {seed})"
-                write_json(folder / "config.json", config)
                 curve = learning_curve({"teacher": fit}, {"teacher": model}, title, "MRR")
-                write_atomically(folder / "learning_curve.png", curve)
-                write_atomically(folder / "model.safetensors", weights_file(network))
                 report = Report(title).text(escaped(f"{split}")).figures(figures)
                 report.text(
                     "For each test triple, all nodes are ranked as its tail and as its head, without those that form "
@@ -152,10 +149,10 @@ def train_triples(
                 )
                 curve_of = "Validation MRR" if len(split.val.triples) else "Training loss"
                 report.picture(f"{curve_of} over epochs", "learning_curve.png").bullets(notes)
-                write_atomically(folder / REPORT, str(report.settings(config).command(command)).encode())
+                written = write_files(folder, config, curve, network, report.settings(config).command(command))
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    return {"dataset": name, "model": model, "seed": seed}, figures, folder / REPORT
+    return {"dataset": name, "model": model, "seed": seed}, figures, written
 
 
 def network_of(model: str, split: TripleSplit, seed: int, width: int | None) -> TripleModel:
@@ -196,11 +193,9 @@ def load_run(run: Path, root: Path | None) -> tuple[TripleModel, TripleSplit, di
     Raises:
         DataError: the run is not finished, or its data has changed since training.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from hgraph.data.io import fingerprint
 
-    if (run / UNDER_WAY).exists() and not (run / REPORT).exists():
-        raise DataError(f"{run}: this run was stopped; repeat its `hgraph train` command to resume it")
+    check_finished(run)
     file = run / "config.json"
     config = parse(file.read_bytes(), file)
     settings = fields_of(_Config, config, file)
@@ -208,14 +203,9 @@ def load_run(run: Path, root: Path | None) -> tuple[TripleModel, TripleSplit, di
         raise DataError(f"{file}: model: expected {listed(TRIPLES)}, got {settings.model[:60]!r}")
     check_source(run, settings.source)
     name, split, _ = load_triples(settings.source, root, settings.seed)
-    if _fingerprint(split) != settings.data_sha256:
-        hint = "Restore the files, or train again: hgraph train ... --overwrite"
-        raise DataError(f"{run}: {settings.source} has changed since this run was trained. {hint}")
+    check_unchanged(run, settings.source, settings.data_sha256, fingerprint(split))
     network = network_of(settings.model, split, settings.seed, settings.hidden)
-    try:
-        network.load_state_dict(load_file(run / "model.safetensors"))
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DataError(f"{run}: model.safetensors does not hold the weights of this run ({error})") from error
+    load_weights_of(run, network)
     head = {"dataset": name, "model": settings.model, "seed": settings.seed}
     return network.eval(), split, head
 
@@ -229,12 +219,6 @@ class _Config:
     seed: Annotated[int, Span(0, SEEDS)]
     data_sha256: str
     hidden: Annotated[int, Span(1, SETTINGS["hidden"].high)] | None = None
-
-
-def _fingerprint(split: TripleSplit) -> str:
-    from hgraph.data.io import fingerprint
-
-    return fingerprint(split)
 
 
 def _command(settings: dict[str, Any], device: str, folder: Path) -> str:

@@ -22,8 +22,8 @@ class Completions(NamedTuple):
         nodes: [Q, k] ids of nodes; -1 after the last one if fewer than k nodes are left.
         scores: [Q, k] their scores; -inf where there is none.
 
-    >>> Completions(torch.tensor([[2, -1]]), torch.tensor([[0.5, float("-inf")]])).nodes.tolist()
-    [[2, -1]]
+    >>> Completions(torch.tensor([[3, 1]]), torch.tensor([[0.9, 0.5]])).nodes.tolist()
+    [[3, 1]]
     """
 
     nodes: Tensor
