@@ -230,8 +230,8 @@ def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
         else:
             counts = data.y[data.y >= 0].bincount(minlength=data.num_classes).tolist()
         summary["labels" if data.y.dim() > 1 else "classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
-        if missing := int((~labeled(data.y)).sum()):
-            summary["no label"] = missing
+    if dataset.target_spec.get("kind") != "none" and (missing := int((~labeled(data.y)).sum())):
+        summary["no label"] = missing
     if "default" in data.splits:
         parts = data.split()
         summary["split"] = {name: len(getattr(parts, name)) for name in ("train", "val", "test")}

@@ -115,7 +115,13 @@ def device_of(name: str) -> torch.device:
 
 def run_folder(out: Path | None, dataset: str, what: str, seed: int) -> Path:
     """Return ``out``, or by default a folder named after the data set, the model and the seed."""
-    return out or Path("runs") / f"{Path(dataset).resolve().name}-{what}-{seed}"
+    return out or Path("runs") / f"{short_name(dataset)}-{what}-{seed}"
+
+
+def short_name(dataset: str) -> str:
+    """The name of a data set, of its folder, or of a file without its ending."""
+    place = Path(os.path.expanduser(dataset)).resolve()
+    return place.stem if place.is_file() else place.name
 
 
 def environment_info() -> dict[str, Any]:

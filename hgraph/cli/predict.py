@@ -138,6 +138,8 @@ def predict(
             )
         predictor = predictor_of(run, program)
         named = dict(reading.columns)
+        if predictor.ids and key is not None:
+            named, key = {"id": key} | named, None
         if key is None and "id" not in predictor.columns:
             key = named.pop("id", None)
         known = () if predictor.encoder is None else predictor.encoder.missing
@@ -190,7 +192,7 @@ def _student_blocks(predictor: Predictor, rows: Path, key: str | None, delimiter
     names = [] if first is None else list(first[0])
     if key is not None and first is not None and key not in names:
         raise ArgumentError("id", f"a column of {rows}: {names}", repr(key))
-    name = key if key is not None else _default_id(names, predictor.columns)
+    name = key if key is not None else _default_id(names, () if predictor.ids else predictor.columns)
     if name is None and first is not None and (others := [n for n in names if n not in predictor.columns]):
         LOG.info("no column of ids was found, so predictions are in the order of the rows; choose one of %s with "
                  "--column id=NAME", ", ".join(others[:10]))  # fmt: skip
@@ -328,13 +330,15 @@ def _describe(run: Path, as_json: bool) -> None:
     try:
         predictor = predictor_of(run, None)
         encoder, features, classes = predictor.encoder, predictor.feature_names, predictor.classes
-        classes = classes if predictor.task.has_classes else ()
+        classes, ids = classes if predictor.task.has_classes else (), predictor.ids
     except DataError:
         found = None if is_run(str(run)) else Inputs.load(run)
         if found is None:
             raise
-        encoder, features, classes = found.encoder, found.feature_names or (), found.class_names or ()
+        encoder, features, classes, ids = found.encoder, found.feature_names or (), found.class_names or (), ()
     columns = columns_of(encoder, features)
+    if ids:
+        columns = {"id": {"kind": f"one of {len(ids):,} nodes, such as {ids[0]}"}}
     if as_json:
         typer.echo(json.dumps({"columns": columns, "classes": list(classes)}))
         return

@@ -177,6 +177,8 @@ def _request(predictor: Predictor, url: str) -> str:
     """A curl command for one row of zeros, missing cells and first categories."""
     codings = None if predictor.encoder is None else predictor.encoder.codings
     row: dict[str, Any] = dict.fromkeys(predictor.columns, 0)
+    if predictor.ids:
+        row = {"id": predictor.ids[0]}
     if codings is not None:
         row = {c.name: c.words[0] if c.kind == "categorical" and c.words else None for c in codings}
     if len(row) > _SHOWN:
@@ -215,7 +217,7 @@ def student_of(run: Path) -> Path:
         hint = f"Use `hgraph recommend {run}`; {exported}"
         raise DataError(f"{run}: a run of a two-tower model, which ranks items and does not classify rows. {hint}")
     if is_run(str(run)):
-        hint = f"`hgraph distill {run}` exports a student as ONNX for `hgraph recommend`"
+        hint = f"Use `hgraph recommend {run}`; `hgraph distill {run}` trains a student of it and writes it as ONNX"
         raise DataError(f"{run}: a run of a recommender, which does not classify rows. {hint}")
     if is_node_run(str(run)):
         raise DataError(f"{run}: contains no student. `hgraph distill {run}` trains one")

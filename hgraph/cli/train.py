@@ -33,6 +33,7 @@ from hgraph.cli.common import (
     plain_errors,
     print_results,
     run_folder,
+    short_name,
 )
 from hgraph.cli.graphs import Reduce, is_of_graphs, train_graphs
 from hgraph.cli.node_runs import METRICS, config_of_run, figures_of, fit_network, network_of, prepared, write_run
@@ -263,7 +264,7 @@ def _run(
         return
     own = {"seed", "seeds", "out", "overwrite", "as_json", "quiet"}
     settings = {name: _plain(value) for name, value in context.params.items() if name not in own}
-    folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{model}-seeds"
+    folder = out or Path("runs") / f"{short_name(dataset)}-{model}-seeds"
     train_seeds(one, folder, seed, seeds, settings, overwrite=overwrite, as_json=as_json)
 
 

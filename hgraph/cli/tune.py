@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.choices import RECOMMENDERS, ClassWeight, PairSplit, Select, Tunable, named, value_of
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, plain_errors
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, plain_errors, short_name
 from hgraph.cli.node_runs import (
     METRICS,
     Prepared,
@@ -103,7 +103,7 @@ def tune(
     from hgraph.train.tune import require_optuna
     from hgraph.train.tune import tune as search
 
-    folder = out or Path("runs") / f"tune-{Path(dataset).resolve().name}-{model.value}-{seed}"
+    folder = out or Path("runs") / f"tune-{short_name(dataset)}-{model.value}-{seed}"
     check_folder(folder)
     recommends = model.value in RECOMMENDERS
     space = (RECOMMENDER_SPACE if recommends else SPACE) if space is None else space

@@ -18,6 +18,7 @@ from hgraph.data.io import fingerprint
 from hgraph.data.io import load as load_structure
 from hgraph.datasets import from_interactions, from_tables
 from hgraph.datasets import load as load_set
+from hgraph.distill import Predictor
 from hgraph.errors import DataError
 from hgraph.models import BPRMF
 
@@ -371,3 +372,31 @@ def test_a_network_of_one_graph_is_refused_in_the_production_setting(tmp_path, m
         found = call(*command, "--setting", "production")
         assert found.exit_code != 0
         assert "transductive (LINKX has a vector per node)" in found.output
+
+
+def test_a_student_of_nodes_without_columns_reads_their_ids(tmp_path, monkeypatch):
+    """A row of sixty one-hot columns is nothing that anyone has; the id of a node is."""
+    monkeypatch.chdir(tmp_path)
+    write("labels.csv", ["id", "team"], [(f"acct:{i}", "ab"[i % 2]) for i in range(20)])
+    write("edges.csv", ["source", "target"], [(f"acct:{i}", f"acct:{(i + k) % 20}") for i in range(20) for k in (2, 4)])
+    build = ("datasets", "build", "--nodes", "labels.csv", "--edges", "edges.csv", "--label", "team", "--out", "set")
+    assert call(*build).exit_code == 0
+    assert call("distill", "./set", "--teacher", "gcn", "--epochs", 2, "--out", "run", "--quiet").exit_code == 0
+    assert "id  one of 20 nodes, such as acct:0" in call("predict", "run", "--describe").stdout
+    write("rows.csv", ["account"], [("acct:3",), ("acct:7",)])
+    for flags in (["--id", "account"], ["--column", "id=account"]):
+        found = call("predict", "run", "rows.csv", *flags, "--quiet")
+        assert [line.split(",")[0] for line in found.stdout.splitlines()] == ["id", "acct:3", "acct:7"], found.output
+    predictor = Predictor("run/student")
+    x = load_set("./set")[0].x
+    assert torch.equal(predictor.encode({"id": ["acct:3", "acct:7"]})[0], x[[3, 7]])
+    columns = {name: x[:, i].tolist() for i, name in enumerate(predictor.feature_names)}
+    assert torch.equal(predictor.encode(columns)[0], x)
+    with pytest.raises(DataError, match="row 1: column 'id': expected a node of the training data, got 'acct:33'"):
+        predictor.encode({"id": ["acct:3", "acct:33"]})
+
+
+def test_an_unknown_node_is_met_with_both_ways_out():
+    people = {"id": ["acct:1", "acct:2"], "y": ["a", "b"]}
+    with pytest.raises(DataError, match=r"Did you mean 'acct:2'\? If not, add a row for it to nodes"):
+        from_tables(people, edges={"source": ["acct:1", "acct:9"], "target": ["acct:2", "acct:1"]}, label="y")

@@ -207,6 +207,9 @@ def test_parquet_in_and_out(tmp_path):
     assert found["probability"] == pytest.approx([float(row["probability"]) for row in expected], abs=1e-5)
 
 
+@pytest.mark.checked(
+    "other data", "Ids that are numbers in a Parquet table are numbers in the predictions, so that they join."
+)
 def test_parquet_keeps_integers_as_ids(tmp_path, monkeypatch):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

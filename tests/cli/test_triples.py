@@ -75,6 +75,16 @@ def test_a_file_of_ntriples(family):
     assert done("train", family / "family.nt", "--model", "distmult", "--epochs", 1, "--out", family / "nt")["mrr"] > 0
 
 
+def test_the_default_folder_is_named_after_the_file(family, monkeypatch):
+    monkeypatch.chdir(family)
+    done("train", "family.csv", "--model", "distmult", "--epochs", 1)
+    assert (family / "runs" / "family-distmult-0" / "report.md").is_file()
+    assert call("predict", "runs/family-distmult-0", "--head", "person 1", "--relation", "far").exit_code == 0
+
+
+@pytest.mark.checked(
+    "triples", "Backups are no parts of a split of triples; a part that repeats training triples is an error or a note."
+)
 def test_a_folder_of_three_files(family):
     lines = (family / "family.csv").read_text().splitlines()[1:]
     folder = family / "split"

@@ -261,6 +261,9 @@ def test_wrong_hyperedges_are_refused_with_their_position(tmp_path, text, place,
     assert str(caught.value).startswith(f"{files['he']}{place}: ")
 
 
+@pytest.mark.checked(
+    "numbers", "Weights, their sums and numeric labels that float32 cannot hold are errors, never infinite."
+)
 def test_numbers_that_float32_cannot_hold_are_refused(tmp_path):
     people, teams = {"id": ["a", "b", "c"], "y": ["0.5", "1", "1e39"]}, {"members": [["a", "b"]]}
     with pytest.raises(DataError, match=r"row 2 .*column 'y': expected a number that float32 can hold, got 1e\+39"):

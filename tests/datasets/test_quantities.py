@@ -104,6 +104,9 @@ VALUES = [1.234, 2.5, 3.0, 40.25, 1e-5, 6.0]
 WRITTEN = [str(value).replace(".", ",") for value in VALUES]
 
 
+@pytest.mark.checked(
+    "numbers", "The decimal sign applies to texts: numbers of Parquet files and requests are read as they are."
+)
 @pytest.mark.parametrize("library", ["dict", "mixed", "pandas", "pyarrow", "parquet"])
 def test_the_decimal_sign_is_that_of_texts_and_not_of_numbers(tmp_path, library):
     cells = VALUES if library != "mixed" else [VALUES[0], *WRITTEN[1:4], *VALUES[4:]]

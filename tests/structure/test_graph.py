@@ -133,6 +133,10 @@ def test_nodes_have_one_name_on_graphs_and_hypergraphs():
     assert graph.num_nodes == graph.num_nodes == 3
 
 
+@pytest.mark.checked(
+    "splits",
+    "Features of listed edges are brought into the order of the edges, in both directions of an undirected one.",
+)
 @SOME
 @given(st.data())
 def test_features_of_listed_edges_reach_both_directions(data):
