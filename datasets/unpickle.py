@@ -189,7 +189,7 @@ def _sizes(shape: object) -> tuple[int, ...]:
 
 def _key(key: Any) -> Any:
     if not isinstance(key, (int, float, str, bytes, type(None))):
-        raise DataError(f"keys and set members must be numbers or texts, not {type(key).__name__}")
+        raise DataError(f"keys and set members must be numbers or strings, not {type(key).__name__}")
     return key
 
 

@@ -216,5 +216,5 @@ class _Machine:
 
 def _key(key: Any) -> Any:
     if not isinstance(key, _KEYS):
-        raise DataError(f"keys and set members must be numbers or texts, not {type(key).__name__}")
+        raise DataError(f"keys and set members must be numbers or strings, not {type(key).__name__}")
     return key

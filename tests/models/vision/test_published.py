@@ -197,7 +197,7 @@ def holder(**values):
         ({"a": 1}, "neither a model nor a state dict"),
         ({"model": [torch.ones(1)]}, "neither a module nor a dict of tensors"),
         ({1: torch.ones(1)}, "neither a module nor a dict of tensors"),
-        ({(1, 2): torch.ones(1)}, "keys and set members must be numbers or texts, not tuple"),
+        ({(1, 2): torch.ones(1)}, "keys and set members must be numbers or strings, not tuple"),
         (7, "neither a module nor a dict of tensors"),
     ],
 )
@@ -319,7 +319,7 @@ def test_tuples_within_tuples_take_no_time(tmp_path):
     chain = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
     with pytest.raises(DataError, match="neither a module nor a dict"):
         published_tensors(archive(tmp_path, b"\x80\x02}" + chain + b"X\x01\x00\x00\x00a\x86."))
-    with pytest.raises(DataError, match="keys and set members must be numbers or texts, not tuple"):
+    with pytest.raises(DataError, match="keys and set members must be numbers or strings, not tuple"):
         published_tensors(archive(tmp_path, b"\x80\x02}" + chain + b"K\x01s."))
 
 
