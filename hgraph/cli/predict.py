@@ -82,9 +82,9 @@ def predict(
     --hyperedges or --edges, the trained network predicts new nodes, which may be connected to known nodes.
 
     The output has one row per input row, in order (without rows: one per predicted node), with the columns id (if
-    present), label and probability. For regression, the column prediction replaces label and probability; with several
-    labels per node, the column labels does. A file given with --out appears only when it is complete. The number of
-    unknown categories is printed to stderr.
+    present), label and probability. For regression, a column `prediction` replaces label and probability; for several
+    labels per node, a column `labels` replaces them. A file given with --out appears only when it is complete. The
+    number of unknown categories is printed to stderr.
     """
     if describe:
         _describe(run, as_json)
