@@ -82,11 +82,12 @@ row(
 # %% [markdown]
 # ## Edge features
 #
-# Edges are stored sorted by target. `sort_edges` permutes edge features into that order; call it once.
+# Edges are stored sorted by target. `sort_edges` permutes edge features into that order; call it once (`from_pyg` has
+# done so).
 
 # %%
 edge_attr = torch.randn(pairs.shape[1], 2)
-edges = graph.adj.sort_edges(edge_attr)
+edges = graph.sort_edges(edge_attr)
 print("GATConv(5, 3, edge_dim=2)", list(nn.GATConv(5, 3, edge_channels=2)(x, graph, edges).shape))
 
 # %% [markdown]

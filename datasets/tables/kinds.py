@@ -93,7 +93,7 @@ def _is_quantity(column: Column, missing: Collection[str], decimal: str | None) 
     found = quantities.readings(cells) if decimal is None else {}
     if found:
         comma = next(cell for cell in cells if "," in cell)
-        got = f"{comma!r}: " + " or ".join(f"{v:.12g} with --decimal {sign}" for sign, v in found.items())
+        got = f"{comma!r}: " + " or ".join(f"{v:.12g} with --decimal '{sign}'" for sign, v in found.items())
         raise wrong(where, "unambiguous numbers", got, f"Pass decimal= (--decimal), {other}")
     if len(marks) > 1 and marks <= quantities.UNITS | {""}:
         got = ", ".join(sorted(map(repr, marks)))

@@ -71,6 +71,9 @@ def build(
             "or .nt file."
         ),
     ] = None,
+    node_type: Annotated[
+        str | None, typer.Option(help="Column of the nodes file with the kind of each node, for triples: see hgt.")
+    ] = None,
     knn: Annotated[
         int | None,
         whole(help="Number of neighbors: one hyperedge per node joins it with the nodes of the nearest features."),
@@ -136,10 +139,11 @@ def build(
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
     from hgraph.datasets.tables.hif import is_graph_file
+    from hgraph.datasets.tables.kinds import MISSING
 
     reading = TableOptions.of(column, delimiter, decimal, missing)
     has_nodes = nodes is not None or hyperedges is not None or is_graph_file(edges)
-    uses_columns = bool(label or kind) or split is not Split.STRATIFIED
+    uses_columns = bool(label or kind or node_type) or split is not Split.STRATIFIED
     needed = {
         "--out": out is None,
         "--hyperedges, --edges or --knn": hyperedges is None and edges is None and knn is None,
@@ -165,9 +169,10 @@ def build(
         directed=directed,
         duplicates=duplicates.value,
         separator=separator,
+        node_type=node_type,
         knn=knn,
         metric="euclidean" if metric is None else metric.value,
-        **({} if reading.missing is None else {"missing": reading.missing}),
+        missing=reading.missing_with(MISSING) or MISSING,
         decimal=decimal,  # type: ignore[arg-type]
         delimiter=delimiter,
         split=split.value,
@@ -187,7 +192,15 @@ def build(
     for key, value in summary.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         typer.echo(f"{key.ljust(9)}  {text}")
-    typer.echo(f"\nto train:  hgraph train {_argument(out)} --model {'gcn' if edges else 'hgnn+'}" if label else "")
+    typer.echo(f"\nto train:  hgraph train {_argument(out)} --model {_model_for(dataset[0])}" if label else "")
+
+
+def _model_for(data: Data) -> str:
+    from hgraph.structure import Graph
+
+    if "relation" in data.meta:
+        return "hgt" if "node_type" in data.meta else "rgcn"
+    return "gcn" if isinstance(data.structure, Graph) else "hgnn+"
 
 
 def _missing_options(names: list[str]) -> ArgumentError:
@@ -210,6 +223,11 @@ def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
         "features": data.num_features,
         "columns": {} if encoder is None else {c.name: c.kind for c in encoder.codings},
     }
+    # a column of dirty numbers becomes categories or text: this must not be lost in a long list of columns
+    words = {} if encoder is None else {c.name: c for c in encoder.codings if c.kind in ("categorical", "text")}
+    if words:
+        what = {"categorical": "categories", "text": "words"}
+        summary["as words"] = {name: f"({len(c.words):,} {what[c.kind]})" for name, c in words.items()}
     if data.meta.get("class_names"):
         if data.y.dim() > 1:
             counts = (data.y == 1).sum(0).tolist()

@@ -46,12 +46,13 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
         hint = "Build the data set with `hgraph datasets build --nodes NODES`"
         raise ArgumentError("run", "a run trained on a data set built with node ids and columns", "another run", hint)
     reading = reading or TableOptions()
-    columns, encoder = reading.columns, encoder.read_with(decimal=reading.decimal, missing=reading.missing)
+    missing_texts = reading.missing_with(encoder.missing)
+    columns, encoder = reading.columns, encoder.read_with(decimal=reading.decimal, missing=missing_texts)
     features = {c.name for c in encoder.codings} - set(ROLES)
     for name in columns:
         if name not in features and name not in ROLES:
             raise ArgumentError("column", f"roles or columns of the network: {sorted(features)}", repr(name))
-    table = read_table(nodes, delimiter=reading.delimiter)
+    table = read_table(nodes, delimiter=reading.delimiter, decimal=encoder.decimal)
     table = table.renamed({new: old for new, old in columns.items() if new in features})
     key = Roles(table, {k: v for k, v in columns.items() if k == "id"}).need("id")[0]
     new_names = list(unique(table, key, "node"))
@@ -83,7 +84,7 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
         joined: Graph | Hypergraph = _joined_graphs(structure, added[0])
     else:
         joined = _joined_hypergraphs(structure, added[0], data.meta.get("hyperedge_names") or (), added[1])
-    meta = dict(data.meta) | {"node_names": ids}
+    meta = dict(data.meta) | {"node_names": ids, "node_name_type": "integer" if table[key].whole else "text"}
     return dataclasses.replace(data, structure=joined, x=x, y=y, meta=meta, splits={})
 
 

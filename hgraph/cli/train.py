@@ -34,6 +34,7 @@ from hgraph.cli.common import (
     print_results,
     run_folder,
 )
+from hgraph.cli.graphs import Reduce, is_of_graphs, train_graphs
 from hgraph.cli.node_runs import METRICS, config_of_run, figures_of, fit_network, network_of, prepared, write_run
 from hgraph.cli.numbers import SEEDS, real, setting, whole
 from hgraph.cli.reading import TableOptions
@@ -72,7 +73,11 @@ _WIDTHS = "; ".join(
 def train(
     context: typer.Context,
     dataset: Annotated[
-        str, typer.Argument(help="A name from `hgraph datasets list`, a folder you built, or a file of triples.")
+        str,
+        typer.Argument(
+            help="A name from `hgraph datasets list`, a folder you built or that holds interactions.csv, or a file or "
+            "folder of triples."
+        ),
     ],
     network_name: Annotated[
         Network,
@@ -143,6 +148,10 @@ def train(
     clip: Annotated[
         float | None, real(low=1e-12, high=1e12, help="Clip the norm of all gradients to this value.")
     ] = None,
+    readout: Annotated[
+        Reduce | None, typer.Option(help="How outputs of nodes become one of a graph, for data sets of graphs.")
+    ] = None,
+    batch: Annotated[int | None, whole(help="Graphs per step, for data sets of graphs; default 32.")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Learning-rate schedule.")] = Schedule.CONSTANT,
     precision: Annotated[Precision, typer.Option(help="Number format of the computation.")] = Precision.FLOAT32,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<model>-<seed>.")] = None,
@@ -162,6 +171,12 @@ def train(
     A recommender needs interactions: a data set for recommendation, or a folder with interactions.csv (user,item) and,
     optionally, triples.csv (head,relation,tail).
 
+    A data set of many graphs, such as mutag, trains any network over a graph or hypergraph in batches of graphs, with a
+    readout (--readout, --batch).
+
+    rgcn, hgt and han read the relations of triples, and hgt also the kinds of nodes: they need a data set from
+    `hgraph datasets build --edges triples.csv --node-type COLUMN`. For han, a relation and its inverse are a meta-path.
+
     Embeddings of a knowledge graph need triples: a data set for triple prediction, a file of triples (head, relation,
     tail), or a folder with train.txt, valid.txt and test.txt.
 
@@ -175,6 +190,23 @@ def train(
         "split": split,
     }
     pairs_only |= {"column": column, "delimiter": delimiter, "decimal": decimal}
+    graphs_only: dict[str, Any] = {"readout": readout, "batch": batch}
+    if is_of_graphs(dataset) and network_name.value in CLASSIFIERS:
+        _reject_values(network_name, l2=l2, clip=clip, class_weight=class_weight, **pairs_only)
+        whole_graphs = {"setting": setting is Setting.TRANSDUCTIVE, "precision": precision is Precision.FLOAT32}
+        _reject_unless(f"{dataset}, a data set of graphs", whole_graphs)
+
+        def one_set_of_graphs(seed: int, out: Path | None) -> Trained:
+            return train_graphs(
+                dataset, find(network_name.value), readout=(readout or Reduce.SUM).value, batch=batch or 32, seed=seed,
+                epochs=epochs, hidden=hidden, dropout=dropout, lr=lr, weight_decay=weight_decay, patience=patience,
+                schedule=schedule.value, select=value_of(select), out=out, overwrite=overwrite, device=device,
+                threads=threads, root=root, quiet=quiet,
+            )  # fmt: skip
+
+        _run(one_set_of_graphs, context, seed, seeds, out, dataset, network_name.value, overwrite, as_json)
+        return
+    _reject_values(network_name, why=f"{dataset} is no data set of graphs", **graphs_only)
     if network_name.value in RECOMMENDERS:
         _reject_other_options(
             network_name, setting, dropout, clip, weight_decay, schedule, precision, select, class_weight
@@ -307,13 +339,18 @@ def _reject_other_options(
     is_default |= {"weight_decay": weight_decay == 5e-4, "schedule": schedule is Schedule.CONSTANT}
     is_default |= {"precision": precision is Precision.FLOAT32}
     is_default |= {"select": select is None, "class_weight": class_weight is None}
+    _reject_unless(network.value, is_default)
+
+
+def _reject_unless(what: str, is_default: dict[str, bool]) -> None:
     for name in (name for name, default in is_default.items() if not default):
-        raise ArgumentError(name, f"no value, because this option does not apply to {network.value}", "a value")
+        raise ArgumentError(name, f"no value, because this option does not apply to {what}", "a value")
 
 
-def _reject_values(network: Network, **given: Any) -> None:
+def _reject_values(network: Network, why: str = "", **given: Any) -> None:
     for name in (name for name, value in given.items() if value is not None):
-        raise ArgumentError(name, f"no value, because this option does not apply to {network.value}", "a value")
+        reason = why or f"this option does not apply to {network.value}"
+        raise ArgumentError(name, f"no value, because {reason}", "a value")
 
 
 def _command(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.choices import RECOMMENDERS, ClassWeight, Network, PairSplit, Select, named, value_of
+from hgraph.cli.choices import RECOMMENDERS, ClassWeight, PairSplit, Select, Tunable, named, value_of
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, plain_errors
 from hgraph.cli.node_runs import (
     METRICS,
@@ -29,7 +29,7 @@ from hgraph.cli.teachers import Setting
 from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 from hgraph.models.registry import find
-from hgraph.report import Report, format_value
+from hgraph.report import Report, escaped, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ RECOMMENDER_NAMES = ("lr", "l2", "hidden")
 @plain_errors
 def tune(
     dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
-    model: Annotated[Network, named(Network, "Network or recommender.")] = Network("hgnn+"),
+    model: Annotated[Tunable, named(Tunable, "Network or recommender.")] = Tunable("hgnn+"),
     space: Annotated[
         str | None,
         typer.Option(
@@ -341,4 +341,4 @@ def _report(
         rows.append([str(trial["number"]), trial["state"], score, *settings])
     title = f"{head['dataset']}: {head['model']} tuned with {head['trials']} trials (seed {head['seed']})"
     report = Report(title).figures(figures).command(command, "To train a network with these settings:")
-    return str(report.text(f"Search space: `{space}`").table(rows, align="left"))
+    return str(report.text(f"Search space: {escaped(space)}").table(rows, align="left"))

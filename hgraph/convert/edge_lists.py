@@ -74,6 +74,10 @@ def read_edge_list(
         weight=torch.tensor(weights) if weighted else None,
         duplicates=duplicates,
     )
+    if graph.adj.weight is not None and not bool(graph.adj.weight.isfinite().all()):
+        raise DataError(
+            f"{path}: expected repeated edges whose weights have a sum that float32 can hold, got a larger one"
+        )
     return Converted(graph, list(index))
 
 
@@ -147,6 +151,6 @@ def _number(field: str, path: str | os.PathLike[str], number: int) -> float:
         value = float(field)
     except ValueError:
         value = float("nan")
-    if not abs(value) < float("inf"):
-        raise DataError(f"{path}, line {number}: expected a finite weight, got {field[:40]!r}")
+    if not abs(value) <= torch.finfo(torch.float32).max:
+        raise DataError(f"{path}, line {number}: expected a finite weight that float32 can hold, got {field[:40]!r}")
     return value

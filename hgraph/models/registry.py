@@ -17,7 +17,6 @@ __all__ = ["DATA", "MODELS", "SIZES", "TASKS", "ModelEntry", "find", "select"]
 # Kind of data -> the inputs of its models.
 DATA = {
     "graph": "node features and a Graph",
-    "graphs": "node features and one Graph per meta-path",
     "hypergraph": "node features and a Hypergraph",
     "features": "node features only",
     "knowledge graph": "node features and a KnowledgeGraph",
@@ -48,9 +47,18 @@ SIZES: dict[str, Callable[[Any], int]] = {
     "relations and inverses": lambda data: 2 * data.kg.num_relations,
     # the collaborative graph has one more relation, "interacts with"
     "relations and inverses of the collaborative graph": lambda data: 2 * (data.kg.num_relations + 1),
+    "relations of the structure": lambda data: data.structure.num_relations,
+    "node types of the structure": lambda data: _num_types(data.structure),
     "nodes of the training graph": lambda data: data.train.num_nodes,
     "relations of the training graph": lambda data: data.train.num_relations,
 }
+
+
+def _num_types(kg: Any) -> int:
+    """The number of node types; a type may have no nodes."""
+    if kg.type_names is not None:
+        return len(kg.type_names)
+    return 1 if kg.node_type is None or not len(kg.node_type) else int(kg.node_type.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -304,17 +312,22 @@ MODELS: tuple[ModelEntry, ...] = (
         widths={"dim": 2, "hidden_channels": 1, "out_channels": 1}, student=True,
     ),
     _node(
-        "han", "node.han:HAN", "HAN", "graphs",
+        "han", "node.han:HAN", "HAN", "knowledge graph",
         "attention along meta-paths, then over them", layers=("HANConv",),
+        sizes={**_NODES, "num_paths": "relations of the structure"},
         widths={"hidden_channels": 8}, options={"num_heads": 8},
     ),
     _node(
         "hgt", "node.hgt:HGT", "HGT", "knowledge graph",
         "attention over all triples, by types and relations", layers=("HGTConv",),
+        sizes={
+            **_NODES, "num_relations": "relations of the structure", "num_types": "node types of the structure",
+        },
     ),
     _node(
         "rgcn", "node.rgcn:RGCN", "RGCN", "knowledge graph",
         "one matrix per relation: full, basis decomposition, or block-diagonal", layers=("RGCNConv",),
+        sizes={**_NODES, "num_relations": "relations of the structure"},
     ),
     _triples("transe", "TransE", "none; scores how close h + r is to t"),
     _triples("transr", "TransR", "none; TransE in the space of the relation", widths={"dim": 1, "relation_dim": 1}),

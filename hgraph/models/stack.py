@@ -12,7 +12,7 @@ from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.nn import registry
 from hgraph.nn.jumping import JumpingKnowledge
-from hgraph.nn.norms import GraphNorm, PairNorm
+from hgraph.nn.norms import BatchNorm, GraphNorm, PairNorm
 from hgraph.nn.structure_dropout import drop_edges
 from hgraph.structure import Graph, Hypergraph
 
@@ -121,15 +121,8 @@ class Stack(nn.Module):
         return self.get_submodule(f"conv{i}")(x, structure)
 
 
-class _BatchNorm(nn.BatchNorm1d):
-    """Batch norm of [..., N, D] over all nodes of all examples."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.flatten(0, -2)).view(input.shape)
-
-
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": _BatchNorm,
+    "batch": BatchNorm,
     "layer": nn.LayerNorm,
     "graph": GraphNorm,
     "pair": lambda channels: PairNorm(),

@@ -9,7 +9,24 @@ from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError
 from hgraph.ops.sparse.linear import upcast
 
-__all__ = ["GraphNorm", "PairNorm"]
+__all__ = ["BatchNorm", "GraphNorm", "PairNorm"]
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """`torch.nn.BatchNorm1d` over all nodes of all examples.
+
+    Use it where features are [..., N, D]; torch's takes the second dimension for the channels.
+
+    Shapes:
+        x [..., N, D] -> [..., N, D].
+
+    >>> BatchNorm(3)(torch.randn(2, 4, 3)).shape
+    torch.Size([2, 4, 3])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each channel."""
+        return super().forward(input.flatten(0, -2)).view(input.shape)
 
 
 class GraphNorm(nn.Module):

@@ -24,7 +24,8 @@ __all__ = ["aggregate"]
 _NUMBERS = 1 << 20  # in the messages of one chunk
 _REDUCTIONS = ("sum", "mean", "max", "min", "none")
 _Chunk = tuple[slice, slice, Adjacency]
-_CHUNKS: TensorTable[dict[int, list[_Chunk]]] = TensorTable()  # row pointers -> size of a chunk -> chunks
+# Row pointers, which no chunk holds, -> size of a chunk -> chunks: an entry dies with its structure.
+_CHUNKS: TensorTable[dict[int, list[_Chunk]]] = TensorTable()
 
 
 def aggregate(
@@ -163,8 +164,7 @@ def _chunks(adj: Adjacency, size: int) -> list[_Chunk]:
             last += 1
         edges = slice(pointers[first], pointers[last])
         own = adj.indptr[first : last + 1] - adj.indptr[first]
-        # a copy: views of the structure in the table would keep it, and so its entry, for ever
-        part = Adjacency.trusted(indptr=own, indices=adj.indices[edges].clone(), num_sources=adj.num_sources)
+        part = Adjacency.trusted(indptr=own, indices=adj.indices[edges], num_sources=adj.num_sources)
         out.append((slice(first, last), edges, part))
         first = last
     if not adj.indptr.is_inference():

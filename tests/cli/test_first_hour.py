@@ -154,7 +154,7 @@ def test_a_training_that_diverges_is_a_training_error(y):
     path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
     ids = torch.arange(4)
     data = Data(path, torch.eye(4), y, {"default": Split(path, ids[:2], ids[2:3], ids[3:])})
-    with pytest.raises(train.TrainingError, match="the outputs are NaN in epoch 1: try a smaller lr than"):
+    with pytest.raises(train.TrainingError, match="the outputs are NaN in epoch 1: try a smaller lr"):
         train.fit(Diverged(data.num_outputs), data, epochs=1, progress=False)
 
 
@@ -350,6 +350,18 @@ def test_tuning_without_its_package_stops_before_any_file(tmp_path, monkeypatch)
     done = CliRunner().invoke(app, ["tune", "karate", "--model", "gcn", "--trials", "1", "--out", str(tmp_path / "t")])
     assert "tuning needs the package 'optuna'" in done.stderr
     assert not (tmp_path / "t").exists()
+
+
+def test_nodes_outside_of_named_hyperedges_can_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"n{i},{i},{'ab'[i % 2]}\n" for i in range(10))
+    (tmp_path / "nodes.csv").write_text("id,size,y\n" + rows)
+    (tmp_path / "he.csv").write_text("node,hyperedge\nn0,e\nn1,e\n")
+    build = ("datasets", "build", "--nodes", "nodes.csv", "--hyperedges", "he.csv", "--label", "y", "--out", "set")
+    assert call(*build).exit_code == 0
+    result = call("train", "./set", "--model", "hgnn", "--epochs", 1, "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "structure.png").stat().st_size > 0
 
 
 def test_a_network_of_one_graph_is_refused_in_the_production_setting(tmp_path, monkeypatch):

@@ -225,7 +225,7 @@ class Predictor:
         if self.encoder is not None:
             from hgraph.datasets import read_table
 
-            table = read_table(columns, name="rows")
+            table = read_table(columns, name="rows", decimal=self.encoder.decimal)
             return self.encoder.transform(table), self.encoder.unseen(table)
         for name in self.columns:
             if name not in columns:
@@ -283,8 +283,13 @@ class Predictor:
         sign = delimiter_of(path) if delimiter is None else delimiter
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                yield from self._csv(csv.reader(file, delimiter=sign), path, rows)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+                lines = csv.reader(file, delimiter=sign, strict=True)
+                yield from self._csv(lines, path, rows)
+        except csv.Error as error:
+            from hgraph.datasets.tables.text_rows import not_csv
+
+            raise DataError(f"{path}:{not_csv(path, sign, lines.line_num, error)}") from error
+        except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as CSV ({error})") from error
 
     def _parquet(self, path: Path, rows: int) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:

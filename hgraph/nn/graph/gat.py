@@ -53,7 +53,7 @@ class GATConv(nn.Module):
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [E, D] or [..., E, D] in the order of
-        the edges (``graph.adj.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
+        the edges (``graph.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
 
         With a pair: (x_source [..., S, F_s], x_target [..., T, F_t]) and an `Adjacency` T x S -> [..., T, H * F'] or
         [..., T, F'].

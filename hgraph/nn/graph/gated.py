@@ -34,7 +34,7 @@ class GatedGCNConv(nn.Module):
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [..., E, D] in the order of the edges
-        (``graph.adj.sort_edges``) -> [..., N, F'].
+        (``graph.sort_edges``) -> [..., N, F'].
 
     Raises:
         ArgumentError: features of the wrong width, or edge features that are missing or unexpected.

@@ -40,7 +40,7 @@ class GATv2Conv(nn.Module):
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [..., E, D] in the order of the edges
-        (``graph.adj.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
+        (``graph.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
 
     Raises:
         ArgumentError: features of the wrong width, or edge features that are missing or unexpected.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hgraph.checks import check_channels, real
 from hgraph.nn.graph._steps import check_edges
 from hgraph.nn.inputs import check_inputs
+from hgraph.nn.norms import BatchNorm
 from hgraph.nn.reset import reset
 from hgraph.ops import aggregate, propagate
 from hgraph.structure import Graph
@@ -31,13 +32,14 @@ class GINConv(nn.Module):
         in_channels: F, features of a node.
         out_channels: F'.
         mlp: a module from F to F' channels; None is a linear map, ReLU and a linear map, with F' channels inside.
+        mlp_norm: whether a batch norm follows the first linear map of that MLP, as in the published networks.
         eps: the initial value of epsilon.
         learn_eps: whether epsilon is a parameter.
         edge_channels: D, features of an edge, or None.
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [..., E, D] in the order of the edges
-        (``graph.adj.sort_edges``) -> [..., N, F'].
+        (``graph.sort_edges``) -> [..., N, F'].
 
     Raises:
         ArgumentError: features of the wrong width, or edge features that are missing or unexpected.
@@ -60,6 +62,7 @@ class GINConv(nn.Module):
         out_channels: int,
         *,
         mlp: nn.Module | None = None,
+        mlp_norm: bool = False,
         eps: float = 0.0,
         learn_eps: bool = False,
         edge_channels: int | None = None,
@@ -68,7 +71,9 @@ class GINConv(nn.Module):
         super().__init__()
         self.in_channels, self.out_channels, self.edge_channels = in_channels, out_channels, edge_channels
         if mlp is None:
-            mlp = nn.Sequential(nn.Linear(in_channels, out_channels), nn.ReLU(), nn.Linear(out_channels, out_channels))
+            norm = [BatchNorm(out_channels)] if mlp_norm else []
+            first, last = nn.Linear(in_channels, out_channels), nn.Linear(out_channels, out_channels)
+            mlp = nn.Sequential(first, *norm, nn.ReLU(), last)
         self.mlp = mlp
         if edge_channels is not None:
             check_channels(edge_channels=edge_channels)
