@@ -1,4 +1,4 @@
-"""Dropout of edges, incidences and hyperedges, which rescales what stays."""
+"""Dropout of edges, incidences and hyperedges; the remaining weights are rescaled."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ S = TypeVar("S", bound="Graph | Hypergraph")
 
 
 def drop_edges(structure: S, p: float, *, training: bool = True) -> S:
-    r"""Remove each edge of a graph, or incidence of a hypergraph, with probability p, and divide the others by 1 - p.
+    r"""Remove each edge (or incidence) with probability p, and divide the weights of the remaining ones by 1 - p.
 
-    Use it in training against overfitting and oversmoothing: each step sees another structure.
+    Use it in training against overfitting and oversmoothing: each step sees a different structure.
 
     .. math:: w'_e = \frac{w_e\, b_e}{1 - p}, \qquad b_e \sim \mathrm{Bernoulli}(1 - p)
 
     so that weighted sums keep their expectation; means and softmax attention do not change with the scale. The two
-    directions of an edge are drawn separately. The number of edges that stay depends on the draw.
+    directions of an edge are drawn separately. The number of remaining edges is random.
 
     Args:
         structure: the graph or hypergraph; it is not changed.
@@ -32,8 +32,8 @@ def drop_edges(structure: S, p: float, *, training: bool = True) -> S:
         training: False returns the structure itself.
 
     Raises:
-        ArgumentError: p is no probability.
-        ArgumentTypeError: another structure.
+        ArgumentError: p is not between 0 and 1.
+        ArgumentTypeError: the structure is neither a `Graph` nor a `Hypergraph`.
 
     Source: Rong et al., "DropEdge: Towards Deep Graph Convolutional Networks on Node Classification", ICLR 2020,
     without rescaling.
@@ -60,8 +60,8 @@ def drop_hyperedges(hypergraph: Hypergraph, p: float, *, training: bool = True) 
         training: False returns the hypergraph itself.
 
     Raises:
-        ArgumentError: p is no probability.
-        ArgumentTypeError: another structure.
+        ArgumentError: p is not between 0 and 1.
+        ArgumentTypeError: the structure is not a `Hypergraph`.
 
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> drop_hyperedges(hg, 1.0).to_lists()
