@@ -62,9 +62,9 @@ def from_interactions(
             A folder stands for its ``interactions.csv`` and, if it exists, ``triples.csv``. RecBole's atomic files
             are read too: ``name.inter`` (``user_id:token``, ``item_id:token``, ...), or the folder that holds it, with
             ``name.kg`` and ``name.link``.
-        triples: a CSV file with the columns ``head``, ``relation`` and ``tail``; items are matched by name. In a
-            ``.kg`` file, an entity that the ``.link`` file beside it links to an item is that item; any other entity
-            is no item, and is called ``entity 7`` if an item is called ``7``.
+        triples: a CSV file with the columns ``head``, ``relation`` and ``tail``; items are matched by name. For a
+            ``.kg`` file, the ``.link`` file next to it states which entities are items; any other entity is not an
+            item, and is called ``entity 7`` if an item is called ``7``.
         min_rating: pairs with a lower rating are in no part, and are not recommended (``excluded``); for repeated
             pairs, the last rating counts.
         split: ``"random"``; ``"time"`` holds out the most recent pairs; ``"last"`` ignores ``val`` and ``test`` and
@@ -75,11 +75,11 @@ def from_interactions(
         seed: of the random split.
         columns: role -> column for columns with other names, such as ``{"user": "customer"}``; roles are user, item,
             rating, timestamp, and head, relation, tail of the triples.
-        delimiter: the character between fields; None finds it.
-        decimal: the decimal sign of ratings; None is the point.
+        delimiter: the character between fields; None detects it.
+        decimal: the decimal separator of ratings; None means a period.
 
     Raises:
-        ArgumentError: an unknown role, another decimal sign, or no training pair.
+        ArgumentError: an unknown role or decimal separator, or no training pair.
         DataError: a file cannot be read, a column is missing, or a field is empty (the message gives the line); or
             no triple contains an item.
 

@@ -29,8 +29,8 @@ class Reading:
 
     Args:
         columns: role (user, item, rating, timestamp, head, relation, tail) -> column, for other names.
-        delimiter: the character between fields; None finds it.
-        decimal: the decimal sign of ratings; None is the point.
+        delimiter: the character between fields; None detects it.
+        decimal: the decimal separator of ratings; None means a period.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)

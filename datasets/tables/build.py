@@ -96,8 +96,8 @@ def from_tables(
     - ``hyperedges``, wide: ``members``, one row per hyperedge; optionally ``hyperedge`` (its id), ``weight``,
       ``time``. Members are separated by ``separator``; an empty cell is an empty hyperedge.
     - ``hyperedges``, a HIF file or a file of XGI (``.json``): its node attributes become the columns of ``nodes``.
-    - ``hyperedges``, a table with the one column ``members`` and no header (``read_table(path, names=["members"])``):
-      each line lists a hyperedge.
+    - ``hyperedges``, a file without a header (``read_table(path, names=["members"])``): each line lists the members of
+      one hyperedge.
     - ``edges``: ``source``, ``target``; optionally ``weight``, ``time``.
     - ``edges``, a GraphML or GML file (``.graphml``, ``.gml``): its node attributes become the columns of ``nodes``.
     - ``edges``, an N-Triples file (``.nt``), as triples.
@@ -107,7 +107,8 @@ def from_tables(
     Ids are text: 7 and 07 are different nodes. Nodes without edges are kept; an id that is not in ``nodes`` is an
     error. The kind of a column of ``nodes`` is inferred from its cells outside of the test rows (by the rules of
     `hgraph.datasets.tables.kinds.infer`), and an `Encoder` that is fitted on the training rows encodes it. Without
-    features, x is the identity for at most 2,048 nodes, else a one and the logarithm of 1 + the degree.
+    features, x is the identity for at most 2,048 nodes; above that, each node has the two features 1 and
+    log(1 + degree).
 
     Args:
         nodes: the table of nodes.
@@ -123,20 +124,20 @@ def from_tables(
             the inferred kind, or that of a typed header, is wrong.
         task: None chooses regression for labels with fractions, else classification. Class names are sorted.
         directed: whether messages follow an edge in one direction only; always True for triples.
-        duplicates: what to do with repeated pairs: ``"error"``, ``"sum"`` of their weights (1 without weights), or
-            use the ``"first"``.
+        duplicates: what to do with repeated pairs: ``"error"`` raises, ``"sum"`` adds their weights (1 if there are
+            none), ``"first"`` uses the first.
         separator: separates the members in a cell; None chooses the first of semicolon, bar, tab, comma and space
             that occurs.
         node_type: a column of ``nodes`` with the kind of each node, for networks over triples such as HGT; it is also a
             feature. ``meta["node_type"]`` [N] indexes ``meta["type_names"]``.
         knn: number of neighbors: instead of ``hyperedges`` or ``edges``, each node gets a hyperedge of itself and the
-            nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split computes it again
-            from the observed nodes.
+            nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split recomputes it
+            from the nodes that training may use.
         metric: the distance of these features, ``"euclidean"`` or ``"cosine"``.
         missing: texts that mean a missing cell; a warning is logged if one could be a class or a category. In columns
             of ids, weights and splits, only the empty text is missing.
-        decimal: the decimal sign of numbers; None is the point, and columns with 1,5 or 1,234 are refused.
-        delimiter: the character between fields of CSV files; None finds it, see `read_table`.
+        decimal: the decimal separator; None means a period, and columns with 1,5 or 1,234 are refused.
+        delimiter: the character between fields of CSV files; None detects it, see `read_table`.
         split: ``"stratified"`` samples ``shares`` of each class (with several labels: of all rows) with ``seed``;
             ``"temporal"`` uses the oldest rows by ``split_column`` for training and the newest for testing; ``"given"``
             reads train, val or test from ``split_column``. Rows without a label are in no part. The column becomes a
@@ -267,8 +268,10 @@ def _gathered(
         return hif.read(links, options.decimal)
     if hif.is_graph_file(links):
         if nodes is not None or options.hyper:
-            got = "a table" if nodes is not None else "hyperedges in a file of a graph"
-            raise ArgumentError("nodes", "None, and edges, with a GraphML or GML file, which contains the nodes", got)
+            if nodes is not None:
+                expected = "None if edges is a GraphML or GML file, which contains the nodes"
+                raise ArgumentError("nodes", expected, "a table")
+            raise ArgumentError("hyperedges", "no GraphML or GML file", str(links), "Pass it as edges=")
         return hif.read_graph_file(links, options.directed, options.duplicates, options.decimal)
     if isinstance(links, (str, os.PathLike)) and str(links).lower().endswith(".nt"):
         triples = ntriples(links)
@@ -368,7 +371,7 @@ def _types_of_nodes(table: Table | None, column: str) -> tuple[Tensor, tuple[str
 def _several(table: Table, wanted: Sequence[str], task: str | None, missing: Collection[str]) -> Labels:
     """Several labels per node, one column each."""
     if task is not None:
-        hint = "Several columns are one label each, of true/false, yes/no or 1/0"
+        hint = "Each of several label columns is a yes/no label; leave out task (--task)"
         raise ArgumentError("task", "None with several columns of labels", repr(task), hint)
     hint = "Each of several label columns says whether a node has that label; leave the cell empty if it is missing"
     cells = np.stack([kinds.read(table, name, "boolean", missing, hint) for name in wanted], 1)

@@ -84,7 +84,7 @@ class Encoder:
     Args:
         codings: one per column, in the order of the features.
         missing: texts that mean a missing cell.
-        decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
+        decimal: the decimal separator, "." or ","; None means a period, and a comma is refused.
 
     >>> table = {"color": ["red", "blue", "red", "green"], "size": [1.0, 3.0, None, 9.0]}
     >>> encoder = Encoder.fit(table, {"color": "categorical", "size": "numeric"}, rows=[0, 1, 2])

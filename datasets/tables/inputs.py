@@ -110,7 +110,7 @@ class Inputs:
                 raise DataError(f"{path}: {name}: expected different names, got one of them twice")
         encoder = Encoder.load(folder) if found.encoder else None
         if encoder is not None and found.features is not None and encoder.feature_names != found.features:
-            raise DataError(f"{path}: features: expected the features of encoder.json, got others")
+            raise DataError(f"{path}: features: expected the features in encoder.json, got different ones")
         degree = None if found.degree is None else (found.degree[0], found.degree[1])
         return cls(encoder, found.features, found.classes, degree)
 

@@ -125,8 +125,8 @@ def kinds_of(
         table: the table.
         types: column -> kind.
         missing: texts that mean a missing cell.
-        leave_out: columns that are no features.
-        rows: [R] bool, the rows whose cells are looked at; None: all.
+        leave_out: columns that are not features.
+        rows: [R] bool, the rows whose cells are read; None means all.
 
     Raises:
         ArgumentError: ``types`` has an unknown column or an unknown kind.

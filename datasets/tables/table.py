@@ -80,7 +80,7 @@ class Table:
         num_rows: R.
         place: function of a row (from 0) to its position, such as ``"nodes.csv:2"``.
         parsed: cached numbers by (column, kind).
-        decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
+        decimal: the decimal separator, "." or ","; None means a period, and a comma is refused.
         types: column -> the kind that the file itself states.
     """
 
@@ -146,7 +146,7 @@ def read_table(
         source: path to a ``.csv``, ``.tsv``, ``.txt``, ``.parquet`` or atomic file; a mapping of column names to
             sequences; a pandas DataFrame; a pyarrow Table; or a `Table`, which is returned as it is.
         name: the name used in errors for a table without a file.
-        names: the columns of a CSV file without a header line. One name, without ``delimiter``, takes each line as a
+        names: the columns of a CSV file without a header line. With one name and no ``delimiter``, each line is one
             cell.
         delimiter: the character between fields; None chooses a tab for ``.tsv``, else the most frequent of comma,
             semicolon, tab and bar in the first line.
@@ -156,7 +156,7 @@ def read_table(
 
     Raises:
         ArgumentError: columns of different lengths, a wrong delimiter.
-        ArgumentTypeError: a source of another type.
+        ArgumentTypeError: a source of an unsupported type.
         DataError: the file is missing or is not such a table; the message gives file, line and column.
         MissingPackageError: Parquet without pyarrow.
 

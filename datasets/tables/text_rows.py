@@ -138,7 +138,7 @@ def types_of(path: Path) -> dict[str, str]:
 def _untyped(reader: Reader, field: str) -> tuple[str, str]:
     name, colon, kind = field.strip().rpartition(":")
     if not (name and colon and kind in _TYPES):
-        hint = "This file name is RecBole's; for a table with plain names, rename the file to .tsv"
+        hint = "This extension is for RecBole files; if the columns have plain names, rename the file to .tsv"
         expected = f"columns called name:type, with a type among {', '.join(_TYPES)}"
         raise DataError(f"{reader.path}:{reader.lines + 1}: expected {expected}, got {field[:60]!r}. {hint}")
     return name, kind

@@ -58,7 +58,7 @@ def bench(
         int,
         whole(
             high=4096,
-            help="Number of threads. With 1 thread CPU time is measured, with more wall-clock time.",
+            help="Number of threads. With one, CPU time is measured; with several, wall-clock time.",
         ),
     ] = 1,
     rounds: Annotated[int, whole(low=2, help="Maximum number of rounds per method.")] = 15,

@@ -76,13 +76,14 @@ def build(
     ] = None,
     knn: Annotated[
         int | None,
-        whole(help="Number of neighbors: connect each node with those of the nearest features, by a hyperedge."),
+        whole(help="Number of neighbors: one hyperedge per node joins it with the nodes of the nearest features."),
     ] = None,
     metric: Annotated[Metric | None, typer.Option(help="Distance of --knn; default euclidean.")] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Column of the nodes file to predict; repeat it for several labels per node, columns of 1/0 or yes/no."
+            help="Column of the nodes file to predict; for several labels per node, repeat it with columns of 1/0 or "
+            "yes/no."
         ),
     ] = None,
     column: ColumnOption = None,
@@ -108,7 +109,10 @@ def build(
     directed: Annotated[bool, typer.Option("--directed", help="Messages flow from source to target only.")] = False,
     duplicates: Annotated[Duplicates, typer.Option(help="What to do with repeated pairs.")] = Duplicates.ERROR,
     separator: Annotated[
-        str | None, typer.Option(help="Separator of members; default: the first of ; | tab , space.")
+        str | None,
+        typer.Option(
+            help="Separator of members; default: the first that occurs of semicolon, bar, tab, comma and space."
+        ),
     ] = None,
     split: Annotated[
         Split, typer.Option(help="How nodes are divided into train, validation and test.")

@@ -53,7 +53,7 @@ E = TypeVar("E", bound=Enum)
 
 
 def named(kind: type[E], help: str, *flags: str) -> Any:
-    """The option of a model by name: its help lists the names, and an unknown name is met with the nearest."""
+    """The option of a model by name: its help lists the names; the error for an unknown one suggests the nearest."""
     import typer
 
     names = [str(choice.value) for choice in kind]

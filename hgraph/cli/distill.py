@@ -83,7 +83,7 @@ def distill(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="A name of `hgraph datasets list`, a folder you built, or a run of `hgraph train` or `hgraph tune`."
+            help="A name from `hgraph datasets list`, a folder you built, or a run of `hgraph train` or `hgraph tune`."
         ),
     ],
     teacher: Annotated[Teacher, named(Teacher, "Teacher network.")] = Teacher("hgnn"),

@@ -54,7 +54,7 @@ def evaluate(
     if config.get("kind") == KIND:
         if dataset is not None:
             raise ArgumentError(
-                "dataset", "no value, because the embeddings are of the nodes of the run", repr(dataset)
+                "dataset", "no value, because the embeddings belong to the nodes of this run", repr(dataset)
             )
         evaluate_triples(run, device, root, as_json)
         return

@@ -95,15 +95,14 @@ def predict(
     --hyperedges or --edges, the trained network predicts new nodes, which may be connected to known nodes.
 
     The output has one row per input row, in order (without rows: one per predicted node), with the columns id (if
-    present), label and probability. For regression, the column prediction replaces label and probability; with several
-    labels per node, the column labels does.
+    present), label and probability. For regression, a column `prediction` replaces label and probability; for several
+    labels per node, a column `labels` replaces them.
 
-    A run of embeddings of triples completes triples: those of a file with the columns head, relation and tail, in which
+    The run of a model of triples completes triples: those of a file with the columns head, relation and tail, in which
     either the head or the tail is empty or ?, or the one given by --relation and --head or --tail. The best -k
     nodes are written with their scores, without those that form a known triple.
 
-    A file given with --out appears only when it is complete. The number of
-    unknown categories is printed to stderr.
+    A file given with --out appears only when it is complete. The number of unknown categories is printed to stderr.
     """
     reading = TableOptions.of(column, delimiter, decimal, missing)
     query = Query(head, relation, tail, k)

@@ -14,10 +14,13 @@ __all__ = ["ColumnOption", "DecimalOption", "DelimiterOption", "MissingOption", 
 
 ColumnOption = Annotated[
     list[str] | None,
-    typer.Option("--column", help="NEW=OLD: the column OLD of a table is read as NEW, a role or a name; repeatable."),
+    typer.Option(
+        "--column",
+        help="NEW=OLD: read the column OLD as NEW, which is a role (such as id) or a feature name; repeatable.",
+    ),
 ]
 DelimiterOption = Annotated[
-    str | None, typer.Option("--delimiter", help="Delimiter of CSV files; default: found from the first line.")
+    str | None, typer.Option("--delimiter", help="Delimiter of CSV files; default: detected from the first line.")
 ]
 DecimalOption = Annotated[str | None, typer.Option("--decimal", help="Decimal separator of numbers, . or ,.")]
 MissingOption = Annotated[
@@ -36,8 +39,8 @@ class TableOptions:
 
     Args:
         columns: new name -> old name.
-        delimiter: the character between fields; None finds it.
-        decimal: the decimal sign; None is the default of the command.
+        delimiter: the character between fields; None detects it.
+        decimal: the decimal separator; None is the default of the command.
         missing: more texts of missing cells; None are those of the command.
         replaces: whether ``missing`` replaces those of the command.
     """
@@ -87,7 +90,7 @@ def pairs(name: str, texts: list[str] | None) -> dict[str, str]:
     """The texts "key=value" of an option.
 
     Raises:
-        ArgumentError: a text of another form.
+        ArgumentError: a text that does not have this form.
     """
     found = [text.partition("=") for text in texts or []]
     for key, sign, value in found:

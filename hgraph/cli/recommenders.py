@@ -256,8 +256,8 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
 def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:
     report = Report(title).text(escaped(f"{dataset[0]}")).figures(figures)
     report.text(
-        "All items are ranked for each user, except those of the training and validation pairs. `by popularity` ranks "
-        "items by their number of training users; a useful model is better than this baseline."
+        "All items are ranked for each user, except those of the training and validation pairs. The popularity "
+        "baseline (`by popularity`) ranks items by their number of training users; a useful model beats it."
     )
     caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
     report.picture(f"{caption} over epochs", "learning_curve.png")

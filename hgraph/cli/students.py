@@ -115,8 +115,8 @@ def serve(
 ) -> None:
     """Serve predictions or recommendations over HTTP, by default to this machine only.
 
-    A student answers POST /predict with {"rows": [{"column": value}]}, the run of a recommender POST /recommend with
-    {"user": "ann", "k": 10}.
+    Clients of a student send {"rows": [{"column": value}]} to POST /predict; clients of a recommender's run send
+    {"user": "ann", "k": 10} to POST /recommend.
 
     Example request:
 
@@ -135,7 +135,7 @@ def serve(
     limits = Limits(hosts, max_body, max_connections, request_timeout)
     if is_run(str(run)):
         if program is not None:
-            raise ArgumentError("program", "no value, because a recommender answers", program.value)
+            raise ArgumentError("program", "no value, because a recommender has no exported program", program.value)
         app, request = _recommender(run, limits)
     else:
         predictor = predictor_of(run, program)

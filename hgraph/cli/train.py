@@ -84,14 +84,19 @@ def train(
         Network,
         named(
             Network,
-            f"{listed(TRIPLES)} complete triples, {listed(RECOMMENDERS)} recommend items, the others predict labels of "
-            "nodes.",
+            f"Triple completion: {listed(TRIPLES)}. Recommendation: {listed(RECOMMENDERS)}. All others predict node "
+            "labels.",
             "--model",
         ),
     ] = Network("hgnn+"),
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the weights, dropout and random splits.")] = 0,
     seeds: Annotated[
-        int, whole(high=1000, help="Number of seeds, from --seed on; with more than one, a summary with deviations.")
+        int,
+        whole(
+            high=1000,
+            help="Number of consecutive seeds, from --seed; more than one adds a summary with mean and standard "
+            "deviation.",
+        ),
     ] = 1,
     setting: Annotated[
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
@@ -134,7 +139,10 @@ def train(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="role=column, for other names in interactions.csv and triples.csv; repeatable."),
+        typer.Option(
+            help="ROLE=COLUMN, if a column of interactions.csv or triples.csv has another name than its role; "
+            "repeatable."
+        ),
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Delimiter of interactions.csv and triples.csv.")] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal separator of ratings, . or , (default .).")] = None,
@@ -173,7 +181,8 @@ def train(
     Embeddings of a knowledge graph need triples: a data set for triple prediction, a file of triples (head, relation,
     tail), or a folder with train.txt, valid.txt and test.txt.
 
-    With --seeds 5, five seeds are trained, each in a folder of its own, and their means and deviations are printed.
+    With --seeds 5, five seeds are trained, each in its own folder, and the mean and standard deviation of each metric
+    are printed.
     """
     pairs_only: dict[str, Any] = {
         "pretrain": pretrain,

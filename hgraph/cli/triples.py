@@ -41,7 +41,7 @@ def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, Triple
         seed: seed of a random split.
 
     Raises:
-        ArgumentError: another data set, or no such file, or two files for one part.
+        ArgumentError: the data set has no triples, or there is no such file, or two files for one part.
         DataError: a file cannot be read (the message gives the line), or all triples of a part are training triples.
     """
     from hgraph import datasets
@@ -59,7 +59,7 @@ def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, Triple
         return place.resolve().name, split, repeated_triples(split)
     card = datasets.info(source)
     if card.task != "triple prediction":
-        hint = "Or use a file of triples, head,relation,tail"
+        hint = "Pass a file of triples with the columns head,relation,tail instead"
         raise ArgumentError("dataset", "a data set of triples", f"{source!r}, which is for {card.task}", hint)
     loaded = datasets.load(source, root=root)
     notes = [f"License: {loaded.license}.", f"Citation: {loaded.citation}", *loaded.caveats]
@@ -112,7 +112,7 @@ def train_triples(
     """Train, rank the test triples, and write the run folder; resumes a stopped run.
 
     Returns:
-        The head of the printed results, the figures, and the report.
+        The first printed lines, the metrics, and the report.
     """
     from hgraph import train
     from hgraph.data.io import fingerprint
@@ -144,8 +144,8 @@ def train_triples(
                 curve = learning_curve({"teacher": fit}, {"teacher": model}, title, "MRR")
                 report = Report(title).text(escaped(f"{split}")).figures(figures)
                 report.text(
-                    "For each test triple, all nodes are ranked as its tail and as its head, without those that form "
-                    "another known triple. Equal scores count by the middle of their ranks."
+                    "For each test triple, all nodes are ranked as its tail and as its head, except those that form "
+                    "another known triple. Ties get the mean of their ranks."
                 )
                 curve_of = "Validation MRR" if len(split.val.triples) else "Training loss"
                 report.picture(f"{curve_of} over epochs", "learning_curve.png").bullets(notes)

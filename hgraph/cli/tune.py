@@ -52,12 +52,13 @@ def tune(
     space: Annotated[
         str | None,
         typer.Option(
-            help=f"Search space: name=log:low:high, range:low:high, whole:low:high or choice:a:b; default {SPACE}"
+            help="Search space, NAME=KIND separated by commas; KIND is log:low:high, range:low:high (uniform), "
+            f"whole:low:high (integers) or choice:a:b; default {SPACE}"
         ),
     ] = None,
     trials: Annotated[int, whole(help="Total number of trials, including those of a stopped search.")] = 30,
     epochs: Annotated[int, whole(help="Maximum number of epochs per trial.")] = 200,
-    seed: Annotated[int, whole(low=0, high=2**32 - 1, help="Seed of the suggestions, the weights and dropout.")] = 0,
+    seed: Annotated[int, whole(low=0, high=2**32 - 1, help="Seed of the search, the weights and dropout.")] = 0,
     setting: Annotated[
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
     ] = Setting.TRANSDUCTIVE,
@@ -79,7 +80,10 @@ def tune(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="role=column, for other names in interactions.csv and triples.csv; repeatable."),
+        typer.Option(
+            help="ROLE=COLUMN, if a column of interactions.csv or triples.csv has another name than its role; "
+            "repeatable."
+        ),
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Delimiter of interactions.csv and triples.csv.")] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal separator of ratings, . or , (default .).")] = None,
@@ -148,7 +152,7 @@ def tune(
     else:
         width = max(map(len, figures))
         typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {format_value(v)}" for k, v in figures.items()))
-        typer.echo(f"to train it: {command}\nreport: {folder / REPORT}")
+        typer.echo(f"to train this network: {command}\nreport: {folder / REPORT}")
 
 
 def _reject_other_options(model: str, setting: Setting, task: dict[str, Any]) -> None:

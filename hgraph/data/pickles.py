@@ -222,5 +222,5 @@ class _Machine:
 def check_key(key: Any) -> Any:
     """The key of a dict or member of a set, if it is a number, a text, bytes or None."""
     if not isinstance(key, _KEYS):
-        raise DataError(f"keys and set members must be numbers or texts, not {type(key).__name__}")
+        raise DataError(f"keys and set members must be numbers or strings, not {type(key).__name__}")
     return key

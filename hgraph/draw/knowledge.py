@@ -47,7 +47,7 @@ def draw_knowledge_graph(
         The axes.
 
     Raises:
-        ArgumentError: too many nodes, or labels or names of another length.
+        ArgumentError: too many nodes, or labels or names of the wrong length.
     """
     if labels is None and kg.node_type is not None:
         kinds = kg.node_type.tolist()

@@ -104,7 +104,7 @@ def check_labels(
     if names is not None:
         names = [str(name) for name in names]
         if len(names) != count:
-            raise ArgumentError("names", f"{count} texts (one per node)", len(names))
+            raise ArgumentError("names", f"{count} strings (one per node)", len(names))
     return labels, names
 
 

@@ -247,18 +247,19 @@ MODELS: tuple[ModelEntry, ...] = (
     _stack(
         "graphsage", "SAGEConv", "graph", "mean of the neighbors, plus the node's own features", title="GraphSAGE"
     ),
-    _stack("gatv2", "GATv2Conv", "graph", "additive attention whose order of neighbors depends on the node",
+    _stack("gatv2", "GATv2Conv", "graph", "additive attention that ranks neighbors differently for each node",
            options={"concat": False, "num_heads": 8}),
     _stack("transformerconv", "TransformerConv", "graph", "dot-product attention over the neighbors",
            options={"concat": False, "num_heads": 4}),
     _stack("gin", "GINConv", "graph", "sum of the neighbors and the node, into an MLP"),
-    _stack("sgc", "SGConv", "graph", "symmetric degree weights, several times, and one linear map", title="SGC",
+    _stack("sgc", "SGConv", "graph", "K steps of symmetric degree weights, then one linear map", title="SGC",
            width=0, widths={}, options={"num_layers": 1, "hidden_channels": 1}),
     _stack("tagcn", "TAGConv", "graph", "one linear map per number of hops", title="TAGCN"),
     _stack("chebnet", "ChebConv", "graph", "Chebyshev polynomials of the Laplacian", title="ChebNet"),
     _stack("pna", "PNAConv", "graph", "mean, maximum, minimum and deviation, scaled by degrees"),
     _stack(
-        "edgeconv", "EdgeConv", "graph", "maximum of a function of differences from the neighbors", title="EdgeConv"
+        "edgeconv", "EdgeConv", "graph", "maximum over neighbors of a function of the feature difference",
+        title="EdgeConv",
     ),
     _stack("gatedgcn", "GatedGCNConv", "graph", "a gate per edge and channel"),
     _node(
@@ -266,18 +267,19 @@ MODELS: tuple[ModelEntry, ...] = (
         width=64,
     ),
     _node(
-        "gcnii", "node.gcnii:GCNII", "GCNII", "graph", "GCN's sums, initial residuals, identity maps", width=64,
+        "gcnii", "node.gcnii:GCNII", "GCNII", "graph", "GCN propagation with initial residuals and identity maps",
+        width=64,
     ),
     _node(
-        "h2gcn", "node.h2gcn:H2GCN", "H2GCN", "graph", "neighbors at distance one and two, kept apart", width=64,
+        "h2gcn", "node.h2gcn:H2GCN", "H2GCN", "graph", "neighbors at distances one and two, concatenated", width=64,
     ),
     _node(
-        "linkx", "node.linkx:LINKX", "LINKX", "graph", "a vector per neighbor, beside an MLP of the features",
+        "linkx", "node.linkx:LINKX", "LINKX", "graph", "one learned vector per neighbor, plus an MLP of the features",
         sizes={**_NODES, "num_nodes": "nodes"},
     ),
     _node(
-        "gps", "node.gps:GPS", "GPS", "graph", "a local layer beside attention to all nodes", layers=("GPSConv",),
-        width=64,
+        "gps", "node.gps:GPS", "GPS", "graph", "a local layer in parallel with attention to all nodes",
+        layers=("GPSConv",), width=64,
     ),
     _node("mlp", "node.mlp:MLP", "MLP", "features", "none; used as the student", width=128, student=True),
     _recommender(

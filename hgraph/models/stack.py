@@ -45,8 +45,8 @@ class Stack(nn.Module):
         initial: alpha, the weight of the output of the first layer in each later one.
         jump: how to combine the outputs of all layers, ``"cat"``, ``"max"`` or ``"lstm"`` (`JumpingKnowledge`), or
             None.
-        drop_edges: probability to drop an edge or incidence, anew for each layer in training, see
-            `hgraph.nn.drop_edges`.
+        drop_edges: probability of dropping each edge or incidence, sampled separately for each layer and training step,
+            see `hgraph.nn.drop_edges`.
         **options: further arguments for each layer.
 
     Shapes:

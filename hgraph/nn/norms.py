@@ -32,8 +32,7 @@ class BatchNorm(nn.BatchNorm1d):
 class GraphNorm(nn.Module):
     r"""Normalize each channel over the nodes, after a learned part of its mean is subtracted.
 
-    Use it between layers in place of batch norm; for regular structures, whose mean tells something, it can keep the
-    mean.
+    Use it between layers in place of batch norm. It can learn to keep the mean, which is informative on regular graphs.
 
     .. math:: x'_{id} = \gamma_d \frac{x_{id} - \alpha_d \mu_d}{\sqrt{\hat\sigma_d^2 + \epsilon}} + \beta_d, \qquad
               \hat\sigma_d^2 = \operatorname{mean}_i (x_{id} - \alpha_d \mu_d)^2
@@ -67,7 +66,7 @@ class GraphNorm(nn.Module):
         return f"{self.channels}"
 
     def reset_parameters(self) -> None:
-        """Ones, zeros, and the whole mean."""
+        """Reset to scale 1, shift 0, and subtraction of the whole mean."""
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
         nn.init.ones_(self.mean_scale)

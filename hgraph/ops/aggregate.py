@@ -46,14 +46,14 @@ def aggregate(
 
     .. math:: y_t = \operatorname{reduce}_{e: t \leftarrow s} w_e \, \phi(x_t, x_s, z_e)
 
-    In eager mode, messages are computed in chunks of whole targets, and again in the backward pass, so that memory per
-    edge is not stored; compiled code computes all at once. Gradients of float16 and bfloat16 features are summed over
-    the chunks in float32.
+    In eager mode, messages are computed in chunks of whole targets and recomputed in the backward pass, so nothing per
+    edge is stored. Compiled code computes all messages at once. Gradients of float16 and bfloat16 features are summed
+    over the chunks in float32.
 
     Args:
         adj: the structure.
-        message: :math:`\phi`, a function of the given rows, in the order target, source, edge, each [..., E', D], to
-            [..., E', D']. It acts on each row by itself.
+        message: :math:`\phi`, a function of the features passed, in the order target, source, edge, each [..., E', D],
+            to [..., E', D']. It must treat each row independently, unless ``chunked`` is False.
         target: [..., T, D_t] features of the targets.
         source: [..., S, D_s] features of the sources.
         edge: [..., E, D_e] features of the edges, in row-sorted order.

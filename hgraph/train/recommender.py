@@ -65,8 +65,9 @@ def fit_recommender(
         triple_batch: triples per step.
         l2: L2 penalty on the embeddings of a batch of pairs; it is not Adam's weight decay.
         triple_l2: L2 penalty on the embeddings of a batch of triples.
-        eval_every: epochs between two rankings; the last epoch has one too.
-        save_every: epochs between two checkpoints; one is also written after 30 s.
+        eval_every: rank every this many epochs, and after the last one.
+        save_every: write a checkpoint every this many epochs; also if the last one is 30 s old, and after the last
+            epoch.
         patience: stop after this many rankings without a better one; None never stops early.
         k: the state with the best recall@k is restored; at most the number of items is used.
         validate_users: rank only for this many users with validation items, sampled once under the seed; None uses

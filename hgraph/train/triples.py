@@ -128,8 +128,9 @@ def fit_triples(
         l2: L2 penalty on the embeddings of a batch; it is not Adam's weight decay.
         negatives: number of nodes sampled per step as candidates of the loss. None uses all nodes, which is best for
             small graphs and costs batch x N x d per step.
-        eval_every: epochs between two rankings; the last epoch has one too.
-        save_every: epochs between two checkpoints; one is also written after 30 s.
+        eval_every: rank every this many epochs, and after the last one.
+        save_every: write a checkpoint every this many epochs; also if the last one is 30 s old, and after the last
+            epoch.
         patience: stop after this many rankings without a better one; None never stops early.
         checkpoint: a file to save the state to and to resume from, as in `fit`.
         log: a JSON lines file for the history, one line per epoch.

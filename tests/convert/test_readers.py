@@ -65,7 +65,7 @@ def test_repeated_members_and_blanks_in_names(tmp_path, caplog):
     c = read_hyperedges(path)
     assert (c.node_ids, c.structure.to_lists()) == (["Ann Lee", "Ben"], [[0, 1], [0, 1]])
     assert "1 lines list a member more than once" in caplog.text
-    with pytest.raises(DataError, match=r"file.txt, line 2: expected each member once, got 'Ben' again"):
+    with pytest.raises(DataError, match=r"file.txt, line 2: expected each member once, got 'Ben' twice"):
         read_hyperedges(path, repeated="error")
     assert read_hyperedges(written(tmp_path, "a::b\n"), delimiter="::").node_ids == ["a", "b"]
     assert read_hyperedges(written(tmp_path, "")).structure.num_nodes == 0
@@ -88,21 +88,21 @@ HOSTILE = {
     "text weight": (lambda p: read_edge_list(p, directed=True, weighted=True), "1 2 x\n", "line 1: .* got 'x'"),
     "empty end": (lambda p: read_edge_list(p, directed=True, delimiter=","), "1,\n", "line 1"),
     "no UTF-8": (lambda p: read_edge_list(p, directed=True), b"1 2\n\xff 3\n", "line 2: not UTF-8"),
-    "empty member": (read_hyperedges, "1,2\n1,,2\n", "line 2: expected a text for each member"),
-    "no point": (read_ntriples, "<a> <b> <c> .\n<a> <b> <c>\n", "line 2: expected a triple of N-Triples"),
-    "a literal as subject": (read_ntriples, '"a" <b> <c> .\n', "line 1: expected a triple"),
-    "a blank as predicate": (read_ntriples, "<a> _:b <c> .\n", "line 1: expected a triple"),
-    "an open quote": (read_ntriples, '<a> <b> "c .\n', "line 1: expected a triple"),
-    "a blank in an IRI": (read_ntriples, "<a b> <b> <c> .\n", "line 1: expected a triple"),
+    "empty member": (read_hyperedges, "1,2\n1,,2\n", "line 2: expected a name for each member"),
+    "no point": (read_ntriples, "<a> <b> <c> .\n<a> <b> <c>\n", "line 2: expected an N-Triples statement"),
+    "a literal as subject": (read_ntriples, '"a" <b> <c> .\n', "line 1: expected an N-Triples"),
+    "a blank as predicate": (read_ntriples, "<a> _:b <c> .\n", "line 1: expected an N-Triples"),
+    "an open quote": (read_ntriples, '<a> <b> "c .\n', "line 1: expected an N-Triples"),
+    "a blank in an IRI": (read_ntriples, "<a b> <b> <c> .\n", "line 1: expected an N-Triples"),
     "an unknown escape": (read_ntriples, '<a> <b> "\\x" .\n', r"line 1: expected an escape .* got '\\\\x'"),
     "a short code": (read_ntriples, '<a> <b> "\\u12" .\n', "line 1: expected an escape"),
-    "half a character": (read_ntriples, '<a> <b> "\\uD800" .\n', "line 1: expected the code of a character"),
-    "two triples": (read_ntriples, "<a> <b> <c> . <a> <b> <d> .\n", "line 1: expected a triple"),
+    "half a character": (read_ntriples, '<a> <b> "\\uD800" .\n', "line 1: expected a valid Unicode code point"),
+    "two triples": (read_ntriples, "<a> <b> <c> . <a> <b> <d> .\n", "line 1: expected an N-Triples"),
     "no XML": (read_graphml, "<graphml><graph></graphml>", "line 1: not XML"),
     "no GraphML": (read_graphml, "<html></html>", "not a GraphML file"),
-    "an entity": (read_graphml, '<!DOCTYPE g [<!ENTITY a "b">]><graphml>&a;</graphml>', "line 1: .* without DTD"),
-    "a DTD elsewhere": (read_graphml, '<!DOCTYPE g SYSTEM "file:///etc/passwd"><graphml/>', "without DTD"),
-    "a DTD in UTF-16": (read_graphml, '<!DOCTYPE g [<!ENTITY a "b">]><g>&a;</g>'.encode("utf-16"), "without DTD"),
+    "an entity": (read_graphml, '<!DOCTYPE g [<!ENTITY a "b">]><graphml>&a;</graphml>', "line 1: .* without a DTD"),
+    "a DTD elsewhere": (read_graphml, '<!DOCTYPE g SYSTEM "file:///etc/passwd"><graphml/>', "without a DTD"),
+    "a DTD in UTF-16": (read_graphml, '<!DOCTYPE g [<!ENTITY a "b">]><g>&a;</g>'.encode("utf-16"), "without a DTD"),
     "no GML": (read_gml, "graph [ node [ id 0", "not a GML file"),
     "no label": (read_gml, "graph [ node [ id 0 ] ]", "not a GML file"),
     "GML twice": (read_gml, 'graph [ node [ id 0 label "a" ] node [ id 1 label "a" ] ]', "not a GML file"),

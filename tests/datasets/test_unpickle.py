@@ -334,7 +334,7 @@ def test_subclasses_and_other_factories():
     with pytest.raises(DataError, match="builtins.int"):
         unpickle.loads(pickle.dumps(collections.defaultdict(int)))
     keys = PROTO + b"}" + stack_global("numpy", "dtype") + b"K\x01s" + STOP
-    with pytest.raises(DataError, match="keys and set members must be numbers or texts"):
+    with pytest.raises(DataError, match="keys and set members must be numbers or strings"):
         unpickle.loads(keys)
 
 

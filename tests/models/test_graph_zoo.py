@@ -101,7 +101,7 @@ def test_linkx_parity(graph):
 
 
 def test_linkx_is_of_one_graph():
-    with pytest.raises(ArgumentError, match="the 5 nodes of num_nodes="):
+    with pytest.raises(ArgumentError, match="expected num_nodes=5 nodes, got"):
         LINKX(4, 5, 3, num_nodes=5)(torch.ones(4, 4), random_graph(4, 6, seed=0))
 
 

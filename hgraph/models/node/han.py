@@ -22,7 +22,7 @@ class HAN(nn.Module):
     .. math:: Z = \mathrm{HAN}_H(X; G_1, \ldots, G_P)\, W + b
 
     Args:
-        in_channels: F, features of a node, or the width F_t of the features of each node type.
+        in_channels: F, features of a node, or a list of the widths F_t, one per node type.
         hidden_channels: features per head.
         num_classes: C.
         num_paths: P, meta-paths.
@@ -31,9 +31,9 @@ class HAN(nn.Module):
         dropout: probability, on the features and on the attention weights.
 
     Shapes:
-        x [N, F] and P `Graph`s of N nodes, one per meta-path -> logits [N, C]. With a width per type, x is a
-        list of [N_t, F_t], and ``node_type`` [N] the type of each node, as in `HANConv`. Of a `KnowledgeGraph`, each of
-        the P relations is followed by its inverse: heads with a common tail are neighbors, and a node is its own.
+        x [N, F] and P `Graph`s of N nodes, one per meta-path -> logits [N, C]. With one width per type, x is a
+        list of [N_t, F_t], and ``node_type`` [N] is the type of each node, as in `HANConv`. Of a `KnowledgeGraph`, each
+        of the P relations is followed by its inverse: heads with a common tail are neighbors, and a node is its own.
 
     Source: Wang et al., "Heterogeneous Graph Attention Network", sections 4 and 5.3 (8 heads of 8, dropout 0.6).
 

@@ -1,4 +1,4 @@
-"""Label propagation, and Correct and Smooth, which mends any classifier's predictions (Huang et al., ICLR 2021)."""
+"""Label propagation, and Correct and Smooth, which improves a classifier (Huang et al., ICLR 2021)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["correct_and_smooth", "propagate_labels"]
 def propagate_labels(
     graph: Graph, y: Tensor, train: Tensor, num_classes: int, *, num_hops: int = 50, alpha: float = 0.9
 ) -> Tensor:
-    r"""Spread the known labels over the graph; there is nothing to train.
+    r"""Propagate the known labels over the graph, without training.
 
     Use it as a baseline that uses no features.
 
@@ -40,7 +40,7 @@ def propagate_labels(
         [N, C] scores; a node that no label reaches has zeros.
 
     Raises:
-        ArgumentError: a directed graph, labels of another length or outside 0 .. C-1, or alpha outside 0 .. 1.
+        ArgumentError: a directed graph, ``y`` not of length N, labels outside 0 .. C-1, or alpha outside 0 .. 1.
 
     Source: Zhou et al., "Learning with Local and Global Consistency", NeurIPS 2003.
 
@@ -62,9 +62,9 @@ def correct_and_smooth(
     correct_alpha: float = 0.9,
     smooth_alpha: float = 0.8,
 ) -> Tensor:
-    r"""Spread the errors on the training nodes, subtract them, then spread the corrected predictions.
+    r"""Propagate the residuals of the training nodes, add them to the predictions, then propagate the result.
 
-    Use it after any classifier, also an MLP, on a graph whose neighbors share labels.
+    Use it after any classifier, also an MLP, on a graph where neighbors share labels.
 
     .. math:: E = S_\alpha(Y - P)_{\text{train}}, \qquad
               P' = P + s_i \frac{E_i}{\lVert E_i \rVert_1}, \qquad Z = S_{\alpha'}(Y_{\text{train}}, P'_{\text{other}})
@@ -77,9 +77,9 @@ def correct_and_smooth(
         probabilities: [N, C], of the classifier.
         y: [N] classes; only those of the training nodes are read.
         train: [T] ids of the training nodes.
-        num_hops: number of steps, twice.
-        correct_alpha: alpha of the errors.
-        smooth_alpha: alpha of the predictions.
+        num_hops: number of steps of each of the two propagations.
+        correct_alpha: alpha of the propagation of the residuals.
+        smooth_alpha: alpha of the propagation of the corrected predictions.
 
     Returns:
         [N, C] scores.

@@ -15,16 +15,16 @@ __all__ = ["EdgeConv"]
 
 
 class EdgeConv(nn.Module):
-    r"""The maximum of a function of a node and of its differences from the neighbors.
+    r"""Maximum over the neighbors of a function of the node and of each neighbor's difference from it.
 
     Use it for point clouds, over `hgraph.builders.knn_graph`.
 
     .. math:: x'_i = \max_{j \in \mathcal N(i)} h(x_i, x_j - x_i), \qquad
               h(x_i, x_j - x_i) = \mathrm{ReLU}(\Theta (x_j - x_i) + \Phi x_i + b)
 
-    ReLU and maximum commute, so that no message per edge is computed. With ``mlp``, h is that module of the
-    concatenation :math:`[x_i \,\Vert\, x_j - x_i]`, computed for every edge: in chunks of edges, but at once if it has
-    a batch norm. A node without neighbors gets 0. Edge weights are ignored.
+    ReLU and maximum commute, so no message per edge is computed. With ``mlp``, h is that module applied to the
+    concatenation :math:`[x_i \,\Vert\, x_j - x_i]` of every edge: in chunks of edges, or at once if it has a batch
+    norm. A node without neighbors gets 0. Edge weights are ignored.
 
     Args:
         in_channels: F, features of a node.

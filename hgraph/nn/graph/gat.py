@@ -28,17 +28,17 @@ __all__ = ["GATConv"]
 class GATConv(nn.Module):
     r"""Attend over a node and its neighbors with an additive score.
 
-    Use it when some neighbors matter more than others; with ``edge_channels``, when features of the edges say which.
+    Use it when some neighbors matter more than others, and with ``edge_channels`` when edge features tell which ones.
 
     .. math:: s_{ij} = \mathrm{LeakyReLU}(a_t \cdot \Theta x_i + a_s \cdot \Theta x_j + a_e \cdot W_e e_{ij}), \qquad
               \alpha_{ij} = \operatorname{softmax}_{j \in \mathcal N(i) \cup \{i\}} s_{ij}, \qquad
               x'_i = \sum_j \alpha_{ij} \Theta x_j + b
 
     per head, without the last term of the score if edges have no features. Every node attends to itself, whether or not
-    the graph has a self-loop; a self-loop that the graph lacks has the features 0. Edge weights are ignored. The
-    features of an edge enter only its scores: :math:`W_e^\top a_e` is multiplied first, so that memory per edge is H.
+    the graph has a self-loop; added self-loops have edge features 0. Edge weights are ignored. The features of an edge
+    enter only its scores: :math:`W_e^\top a_e` is computed first, so an edge stores H numbers.
 
-    Between nodes of two kinds, ``in_channels=(F_s, F_t)``, sources and targets have maps of their own
+    Between nodes of two kinds, ``in_channels=(F_s, F_t)``, sources and targets have separate maps
     (:math:`a_t \cdot \Theta_t x_i`), and no node attends to itself.
 
     Args:
@@ -59,7 +59,7 @@ class GATConv(nn.Module):
         [..., T, F'].
 
     Raises:
-        ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
+        ArgumentError: features of the wrong width, or edge features that are missing or unexpected.
 
     Source: Velickovic et al., "Graph Attention Networks", eq. 1 to 6. The term of the edges: Lv et al., "Are we really
     making much progress? Revisiting, benchmarking and refining heterogeneous graph neural networks", KDD 2021: the

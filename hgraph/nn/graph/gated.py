@@ -28,7 +28,7 @@ class GatedGCNConv(nn.Module):
     Args:
         in_channels: F, features of a node.
         out_channels: F'.
-        edge_channels: D, features of an edge, or None, without the term C.
+        edge_channels: D, features of an edge; None omits the term with C.
         normalize: whether to divide by the sum of the gates.
         eps: epsilon.
 
@@ -37,7 +37,7 @@ class GatedGCNConv(nn.Module):
         (``graph.sort_edges``) -> [..., N, F'].
 
     Raises:
-        ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
+        ArgumentError: features of the wrong width, or edge features that are missing or unexpected.
 
     Source: Bresson and Laurent, "Residual Gated Graph ConvNets", 2017, eq. 10 and 11; the normalized form: Dwivedi et
     al., "Benchmarking Graph Neural Networks", JMLR 2023, without its norm and residual.

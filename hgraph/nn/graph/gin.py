@@ -21,7 +21,7 @@ __all__ = ["GINConv"]
 class GINConv(nn.Module):
     r"""Sum the neighbors, add the node itself, and apply an MLP.
 
-    Use it when counts of neighbors matter, as for molecules: sums tell apart multisets that means and maxima confuse.
+    Use it when counts of neighbors matter, as for molecules: sums distinguish multisets that means and maxima confuse.
     With ``edge_channels`` it is GINE.
 
     .. math:: x'_i = \mathrm{MLP}\big((1 + \epsilon)\, x_i + \sum_j w_{ij} m_{ij}\big), \qquad
@@ -42,7 +42,7 @@ class GINConv(nn.Module):
         (``graph.sort_edges``) -> [..., N, F'].
 
     Raises:
-        ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
+        ArgumentError: features of the wrong width, or edge features that are missing or unexpected.
 
     Source: Xu et al., "How Powerful are Graph Neural Networks?", ICLR 2019, eq. 4.1; Hu et al., "Strategies for
     Pre-training Graph Neural Networks", ICLR 2020, appendix A.

@@ -30,20 +30,20 @@ class PNAConv(nn.Module):
 
     with :math:`\delta` the mean of :math:`\log(d + 1)` over the nodes of the training graph. The std is
     :math:`\sqrt{\mathrm{ReLU}(\mathrm{mean}(m^2) - \mathrm{mean}(m)^2) + 10^{-5}}`. The first term of a message is the
-    same for all neighbors, so that no message per edge is computed. A node without neighbors gets zeros, and the scale
-    of a degree of 0 is 1. Edge weights are ignored.
+    same for all neighbors, so no message per edge is computed. A node without neighbors gets zeros, and the scale of a
+    degree of 0 is 1. Edge weights are ignored.
 
     Args:
         in_channels: F, features of a node.
         out_channels: F'.
-        mean_log_degree: delta; None takes that of the given graph. Give the one of the training graph where graphs
-            differ.
+        mean_log_degree: delta; None computes it from the given graph. If you test on other graphs, pass the value of
+            the training graph.
 
     Shapes:
         x [..., N, F] and a `Graph` of N nodes -> [..., N, F'].
 
     Raises:
-        ArgumentError: features of another width, or a delta that is not above 0.
+        ArgumentError: features of the wrong width, or a delta that is not positive.
 
     Source: Corso et al., "Principal Neighbourhood Aggregation for Graph Nets", NeurIPS 2020, eq. 5 to 8, with one
     tower and linear maps.

@@ -47,7 +47,7 @@ class SheafHypergraphConv(nn.Module):
         x [N, d * F] (the stalk rows of a node side by side) and a `Hypergraph` with N nodes -> [N, d * F'].
 
     Raises:
-        ArgumentError: another activation, or a wrong shape.
+        ArgumentError: an unknown activation, or a wrong shape.
 
     Source: Duta, Cassara, Silvestri and Lio, "Sheaf Hypergraph Networks", NeurIPS 2023, the linear Laplacian with
     diagonal maps; w is not in the paper.
