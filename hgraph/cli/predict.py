@@ -290,7 +290,8 @@ def _network_blocks(
     ids: list[Any] = [str(i if names is None else names[i]) for i in at]
     if data.meta.get("node_name_type") == "integer":  # as in the table of the nodes
         ids = [int(name) for name in ids]
-    return iter([reading.columns.get("id", "id"), (ids, predicted)]), settings.task, classes
+    key = reading.columns.get("id") or dict(data.meta.get("columns") or {}).get("id", "id")
+    return iter([key, (ids, predicted)]), settings.task, classes
 
 
 def _may_have_labels(data: Data) -> Tensor:
