@@ -32,7 +32,7 @@ _ANY = "a size that its docstring says what of"
 _LENGTH = "a number of tokens"
 EXCEPTIONS = (
     ("k", _QKV, "attend attend_groups attention_weights edge_score combiner_attention edge_influence"),
-    ("k", _QKV, "landmark_attention attend_oracle"),
+    ("k", _QKV, "landmark_attention attend_oracle linear_attention"),
     ("k", _RANK, "ndcg_at recall_at recommend fit_recommender"),
     ("k", "nearest neighbors", "knn_graph knn_hypergraph"),
     ("l2", _L2, "CFKG.triple_loss CKE.triple_loss KGAT.triple_loss transr_loss KGCN.pair_loss RippleNet.pair_loss"),

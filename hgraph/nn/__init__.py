@@ -54,6 +54,7 @@ from hgraph.nn.hypergraph import (
 )
 from hgraph.nn.losses import aux_losses
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
+from hgraph.nn.recurrent import LightningAttention
 from hgraph.nn.structure_dropout import drop_edges, drop_hyperedges
 from hgraph.nn.vision import (
     C3AH,
@@ -105,6 +106,7 @@ __all__ = [
     "HypergraphConv",
     "KGATConv",
     "LandmarkAttention",
+    "LightningAttention",
     "MixtureOfHeadAttention",
     "MoAAttention",
     "PNAConv",

@@ -1,4 +1,4 @@
-"""Norms of node features over a graph: GraphNorm (Cai et al., ICML 2021) and PairNorm (Zhao and Akoglu, ICLR 2020)."""
+"""Norms: GraphNorm (Cai et al., ICML 2021), PairNorm (Zhao and Akoglu, ICLR 2020), SimpleRMSNorm (Qin et al., 2024)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError
 from hgraph.ops.sparse.linear import upcast
 
-__all__ = ["BatchNorm", "GraphNorm", "PairNorm"]
+__all__ = ["BatchNorm", "GraphNorm", "PairNorm", "SimpleRMSNorm"]
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -128,3 +128,33 @@ class PairNorm(nn.Module):
 def _check(x: Tensor, channels: int | None) -> None:
     if x.dim() < 2 or channels not in (None, x.shape[-1]):
         raise ArgumentError("x", f"shape [..., N, {'D' if channels is None else channels}]", f"shape {list(x.shape)}")
+
+
+class SimpleRMSNorm(nn.Module):
+    r"""Divide features by their root mean square; there are no parameters.
+
+    Use it in place of layer norm where a scale per channel is not needed.
+
+    .. math:: y = \frac{x}{\sqrt{\operatorname{mean}(x^2) + \epsilon}}
+
+    Args:
+        eps: epsilon.
+
+    Shapes:
+        x [..., D] -> [..., D], computed in at least float32.
+
+    Source: Qin et al., "Various Lengths, Constant Speed: Efficient Language Modeling with Lightning Attention", ICML
+    2024, section 3.
+
+    >>> SimpleRMSNorm()(torch.tensor([3.0, -3.0])).round(decimals=3).tolist()
+    [1.0, -1.0]
+    """
+
+    def __init__(self, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = real("eps", eps, "a finite number, 0 or more")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize the last dimension."""
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)

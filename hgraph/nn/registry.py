@@ -76,6 +76,10 @@ def _attention(path: str, message: str, **more: Any) -> LayerEntry:
     return LayerEntry(f"hgraph.nn.attention.{path}", "token graph", message, **more)
 
 
+def _recurrent(path: str, message: str, **more: Any) -> LayerEntry:
+    return LayerEntry(f"hgraph.nn.recurrent.{path}", "chain", message, **more)
+
+
 def _vision(path: str, message: str, structure: str = "pixels") -> LayerEntry:
     return LayerEntry(f"hgraph.nn.vision.{path}", structure, message, paper="07")
 
@@ -159,6 +163,10 @@ LAYERS: tuple[LayerEntry, ...] = (
     _attention(
         "combiner.layer:CombinerAttention", "some tokens one by one, all others through summaries of regions",
         causal=True, state=True, paper="21",
+    ),
+    _recurrent(
+        "lightning:LightningAttention", "sum weighted by products of queries and keys, with a decay per layer and head",
+        causal=True, state=True, paper="14",
     ),
     _vision("area:AreaAttention", "attention within bands of rows"),
     _vision("area:A2C2f", "a stage of area attention"),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hgraph import checks
+from hgraph._torch import is_eager
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops.attend import AttendResult
 from hgraph.ops.chain.affine import Segments, affine_scan, last, memory_scan, segment_of, starts
@@ -56,9 +57,9 @@ class Memory:
 
     Use it for linear attention.
 
-    Elements are (q [..., T, D], k [..., T, D], v [..., T, V], log a), with log a = -inf for full decay. ``states``
-    holds the readouts y [..., T, V]; the final state is S [..., D, V]. With decays, this covers state-space layers of
-    that form.
+    Elements are (q [..., T, D], k [..., T, D], v [..., T, V], log a), with log a at most 0, and -inf for full decay
+    (checked in eager mode on a CPU). ``states`` holds the readouts y [..., T, V]; the final state is S [..., D, V].
+    With decays, this covers state-space layers of that form.
 
     Args:
         decay: ``"none"``, log a is None; ``"scalar"``, [..., T]; ``"diagonal"``, [..., T, D]: one per row of S.
@@ -138,7 +139,7 @@ def scan(
         `ScanResult` ``(states, final)``, differentiable twice in every element and in ``initial``.
 
     Raises:
-        ArgumentError: inconsistent shapes, a chunk below 1.
+        ArgumentError: inconsistent shapes, a chunk below 1, a log a of `Memory` above 0.
         ArgumentTypeError: not a monoid, elements that are not floating-point, segments that are not integers.
 
     >>> a, b = torch.tensor([0.5, 0.5, 0.5]), torch.tensor([[1.0], [1.0], [1.0]])
@@ -279,6 +280,7 @@ def _memory(
         raise ArgumentError("monoid", expected, f"{monoid!r} and {type(log_a).__name__}")
     if log_a is not None:
         checks.shape("elements (log a)", log_a, [*q.shape[:-1], *own[monoid.decay]])
+        _check_decays(log_a)
     else:
         log_a = q.new_zeros(q.shape[:-1])
     groups = None if segments is None else len(segments) - 1
@@ -289,6 +291,15 @@ def _memory(
     axis = 1 if monoid.decay == "diagonal" else 0
     y, final = memory_scan(frame.segments, *folded, wide_a, frame.fold_state(initial, 2), axis, chunk)
     return ScanResult(frame.unfold(y), frame.unfold_state(final))
+
+
+def _check_decays(log_a: Tensor) -> None:
+    """Refuse states that grow. Only on a CPU: elsewhere the check would wait for the device."""
+    if log_a.is_cpu and type(log_a) in (Tensor, torch.nn.Parameter) and is_eager() and bool((log_a > 0).any()):
+        got = f"values up to {float(log_a.max()):.3g}"
+        raise ArgumentError(
+            "elements (log a)", "logarithms of decays, at most 0", got, "Use -softplus(x) or logsigmoid(x)"
+        )
 
 
 def _softmax(

@@ -47,6 +47,7 @@ from hgraph.nn import (
     HyperSAGEConv,
     KGATConv,
     LandmarkAttention,
+    LightningAttention,
     MixtureOfHeadAttention,
     MoAAttention,
     PNAConv,
@@ -70,6 +71,7 @@ from hgraph.nn import (
     UniSAGEConv,
 )
 from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule, SpanState
+from hgraph.nn.recurrent import ChainState
 from hgraph.structure import Graph
 from hgraph.testing import Case, random_graph, random_hypergraph, random_knowledge_graph
 
@@ -343,7 +345,17 @@ VISION = {
 BY_POSITION = {
     "PositionalAttention": attention(lambda: PositionalAttention(DIM, 2, num_positions=40), without=ORDERED),
 }
-CASES = STRUCTURED | ATTENTION | BY_POSITION | SOFT | VISION
+
+
+# ---------------------------------------------------------------------- recurrences: the order is the structure
+
+RECURRENT = {
+    "LightningAttention": attention(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), without=ORDERED),
+    "LightningAttention both ways": attention(
+        lambda: LightningAttention(DIM, 2, decay="linear", layer=1, num_layers=3, causal=False), without=ORDERED
+    ),
+}
+CASES = STRUCTURED | ATTENTION | BY_POSITION | RECURRENT | SOFT | VISION
 
 
 # ---------------------------------------------------------------------- decoders, and the state of each
@@ -358,6 +370,7 @@ def decoder(build, state=None):
     return kind, Case(build, tokens, batched=True, state=make)
 
 
+CHAIN = (ChainState, lambda layer, n: ChainState())
 COMBINER = (CombinerState, lambda layer, n: CombinerState(n))
 LANDMARK = (LandmarkState, lambda layer, n: LandmarkState(max_blocks=n, topk=n))
 SPANS = (SpanState, lambda layer, n: layer.span_state(n))
@@ -390,6 +403,7 @@ DECODERS = {
     "spans in rings": decoder(moa, SPANS),
     "combiner": decoder(lambda: CombinerAttention(DIM, 2, block_size=3), COMBINER),
     "combiner of clusters": decoder(lambda: CombinerAttention(DIM, 2, plan="clusters", num_clusters=4), COMBINER),
+    "lightning": decoder(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), CHAIN),
     "landmarks": decoder(lambda: LandmarkAttention(DIM, 2, block_size=3), LANDMARK),
 }
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from hgraph import Affine, AttendResult, Memory, Monoid, SoftmaxState, attend, errors, patterns, scan
+from hgraph.ops.chain import affine
 
 INF = float("inf")
 OFFSETS = [None, [0, 7], [0, 3, 3, 4, 7], [0, 0, 7, 7]]
@@ -264,6 +265,32 @@ def test_lengths(length: int) -> None:
     torch.testing.assert_close(one.final, k.T @ v)
 
 
+@pytest.mark.parametrize("decay", ["none", "scalar", "diagonal"])
+@pytest.mark.parametrize("length", [8, 31])
+def test_pieces_of_a_sequence_are_the_whole(decay: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    elements, initial = memory_inputs(decay, None, length)
+    elements = [None if x is None else x.requires_grad_() for x in elements]
+
+    def run() -> list[Tensor]:
+        whole = scan(Memory(decay), elements, initial=initial, chunk=4)
+        grads = torch.autograd.grad(
+            whole.states.square().sum() + whole.final.sum(), [x for x in elements if x is not None]
+        )
+        return [*whole, *grads]
+
+    one = run()
+    monkeypatch.setattr(affine, "_PIECE", 1)
+    torch.testing.assert_close(run(), one, rtol=1e-12, atol=1e-12)
+
+
+def test_one_decay_per_token_stores_no_number_per_pair_and_channel(largest) -> None:
+    length, width = 512, 32
+    x = draw(1, length, width)
+    with largest:  # the kernel itself: within an operator, einsum would hide what it stores
+        affine._memory_kernel([torch.tensor([0, length])], x, x, x, -x[..., :1].abs(), None, 0, 32)
+    assert largest.bytes <= 8 * 2 * length * width
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_types_are_computed_in_float32(dtype: torch.dtype) -> None:
     a, b = torch.ones(5000), torch.ones(5000, 1, dtype=dtype)
@@ -322,5 +349,7 @@ def test_wrong_arguments_are_named() -> None:
         scan(Affine("matrix", log=True), (x.unsqueeze(-1).expand(3, 2, 2), x))
     with pytest.raises(errors.ArgumentError, match="monoid: expected decay 'none'"):
         scan(Memory("scalar"), (x, x, x, None))
+    with pytest.raises(errors.ArgumentError, match=r"log a\): expected .* at most 0, got values up to 176"):
+        scan(Memory("scalar"), (x, x, x, torch.tensor([-1.0, 176.0, 0.0])))
     with pytest.raises(errors.ArgumentTypeError, match="segments: expected an integer tensor"):
         scan(Affine(), (x, x), segments=torch.tensor([0.0, 3.0]))

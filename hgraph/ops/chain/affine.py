@@ -144,55 +144,108 @@ def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor,
     return torch.where(beyond, 0, first), torch.where(beyond, 0, end), segment, pointer
 
 
+_PIECE = 1 << 21  # bytes of a tensor of one piece of a sequence: several fit the cache of a core
+
+
 def _memory_kernel(
     segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, axis: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """Dense within chunks, sequential between them."""
+    """Dense within chunks, sequential between them; one segment is computed in pieces that fit a CPU's cache."""
     examples, length, width = q.shape
     groups, values = len(segments[0]) - 1, v.shape[2]
     chunk = min(chunk, 16) if axis else chunk  # a decay per channel needs one number per pair and channel
-    first, end, segment, _ = chunks(segments, length, chunk)
-    place = first.unsqueeze(1) + torch.arange(chunk, device=q.device)
-    live = place < end.unsqueeze(1)
-    at = place.clamp(max=max(length - 1, 0))
-
-    def cut(x: Tensor) -> Tensor:  # [N, C, chunk, ...], zero-padded
-        return torch.where(live.unsqueeze(-1), upcast(x)[:, at], 0.0) if length else x.new_zeros(0)
-
     state = upcast(q).new_zeros((examples, groups + 1, width, values))  # the last one is for unused chunks
     if initial is not None:
         state[:, :groups] = upcast(initial)
-    if length == 0 or len(first) == 0:
+    if length == 0 or groups == 0:
         return torch.zeros_like(v), state[:, :groups]
-    q_cut, k_cut, v_cut = cut(q), cut(k), cut(v)
-    log = cut(log_a)
+    each = 8 * max(examples, 1) * max(width, values, chunk if axis == 0 else chunk * width)
+    piece = max(_PIECE // each // chunk, 1) * chunk
+    if groups > 1 or length <= piece or not q.is_cpu:
+        y, state = _memory_piece(segments, q, k, v, log_a, state, axis, chunk)
+        return y, state[:, :groups].contiguous()
+    out = []
+    for at in range(0, length, piece):
+        q_some, k_some, v_some, log_some = (x[:, at : at + piece] for x in (q, k, v, log_a))
+        y, state = _memory_piece(segments, q_some, k_some, v_some, log_some, state, axis, chunk)
+        out.append(y)
+    return torch.cat(out, 1), state[:, :1].contiguous()
+
+
+def _memory_piece(
+    segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, state: Tensor, axis: int, chunk: int
+) -> tuple[Tensor, Tensor]:
+    """[N, T, V], and the states [N, G + 1, D, V] after the segments."""
+    length, groups = q.shape[1], len(segments[0]) - 1
+    segment, place = _cuts(segments, length, chunk)
+    q_cut, k_cut, v_cut, log = (_cut(x, place, length, groups) for x in (q, k, v, log_a))
     decay = log.cumsum(2)  # log of the remaining fraction of the state before the chunk
     causal = torch.ones(chunk, chunk, dtype=torch.bool, device=q.device).tril().view(1, 1, chunk, chunk, 1)
     # The contribution of j decays by exp(sum of log a over j + 1 .. i) until i: summed separately for each j, because
     # differences of two prefix sums have the rounding error of every strong decay before j.
     since = torch.where(causal.transpose(2, 3), 0.0, log.unsqueeze(3)).cumsum(2)
     pair = torch.where(causal, since.exp_(), 0.0)
-    remain = pair[:, :, -1]
+    remain, own = pair[:, :, -1], decay.exp()
     if axis == 2:
-        y = torch.einsum("ncij,ncijv,ncjv->nciv", torch.einsum("ncid,ncjd->ncij", q_cut, k_cut), pair, v_cut)
-        gain = torch.einsum("ncjd,ncjv->ncdv", k_cut, v_cut * remain)
+        y = torch.einsum("ncij,ncijv,ncjv->nciv", q_cut @ k_cut.mT, pair, v_cut)
+        gain, read = k_cut.mT @ (v_cut * remain), q_cut
     else:
-        score = torch.einsum("ncid,ncijd,ncjd->ncij", q_cut, pair.expand(*pair.shape[:4], width), k_cut)
-        y = score @ v_cut
-        gain = torch.einsum("ncjd,ncjv->ncdv", k_cut * remain, v_cut)
-    for c in range(len(first)):
-        now, own = segment[c : c + 1], decay[:, c].exp()
-        before = state.index_select(1, now).squeeze(1)
-        if axis == 2:
-            y[:, c] += (q_cut[:, c] @ before) * own
-            carried = before * own[:, -1:]
-        else:
-            y[:, c] += (q_cut[:, c] * own) @ before
-            carried = before * own[:, -1].unsqueeze(-1)
-        state = state.index_copy(1, now, (carried + gain[:, c]).unsqueeze(1))
-    out = v.new_zeros((examples, length + 1, values))
-    out[:, torch.where(live, place, length).flatten()] = y.flatten(1, 2).to(v.dtype)
-    return out[:, :length].contiguous(), state[:, :groups].contiguous()
+        # one decay for all channels multiplies the products, many multiply their terms
+        score = (q_cut @ k_cut.mT) * pair.squeeze(-1) if axis == 0 else _channel_scores(q_cut, pair, k_cut)
+        y, gain, read = score @ v_cut, (k_cut * remain).mT @ v_cut, q_cut * own
+    factor = own[:, :, -1:] if axis == 2 else own[:, :, -1].unsqueeze(-1)  # [N, C, 1, V] or [N, C, 1 or D, 1]
+    held, state = _states_before(segment, factor, gain, state)
+    y = y + ((read @ held) * own if axis == 2 else read @ held)
+    return _uncut(y, place, length, groups).to(v.dtype), state
+
+
+def _cuts(segments: Segments, length: int, chunk: int) -> tuple[Tensor | None, Tensor]:
+    """The segment of each chunk [C], None if there is one, and the positions [C, chunk], ``length`` where unused."""
+    slot = torch.arange(chunk, device=segments[0].device)
+    if len(segments[0]) == 2:
+        place = slot + torch.arange(-(-length // chunk), device=slot.device).unsqueeze(1) * chunk
+        return None, place.clamp(max=length)
+    first, end, segment, _ = chunks(segments, length, chunk)
+    place = first.unsqueeze(1) + slot
+    return segment, torch.where(place < end.unsqueeze(1), place, length)
+
+
+def _cut(x: Tensor, place: Tensor, length: int, groups: int) -> Tensor:
+    """[N, C, chunk, ...] of x [N, T, ...], 0 at unused positions."""
+    if groups == 1:
+        return F.pad(upcast(x), (0, 0, 0, place.numel() - length)).unflatten(1, place.shape)
+    return F.pad(upcast(x), (0, 0, 0, 1))[:, place]
+
+
+def _uncut(y: Tensor, place: Tensor, length: int, groups: int) -> Tensor:
+    """[N, T, ...] of y [N, C, chunk, ...]."""
+    if groups == 1:
+        return y.flatten(1, 2)[:, :length].contiguous()
+    out = y.new_zeros((y.shape[0], length + 1, *y.shape[3:]))
+    out[:, place.flatten()] = y.flatten(1, 2)
+    return out[:, :length].contiguous()
+
+
+def _channel_scores(q: Tensor, pair: Tensor, k: Tensor) -> Tensor:
+    """[N, C, i, j]: products of queries and keys whose channels decay each for itself."""
+    return torch.einsum("ncid,ncijd,ncjd->ncij", q, pair, k)
+
+
+def _states_before(segment: Tensor | None, factor: Tensor, gain: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The states before the chunks [N, C, D, V], and the last states of the segments [N, G + 1, D, V]."""
+    held = torch.empty_like(gain)
+    if segment is None:
+        now = state[:, 0]
+        for c in range(gain.shape[1]):
+            held[:, c] = now
+            now = now * factor[:, c] + gain[:, c]
+        return held, now.unsqueeze(1)
+    for c in range(gain.shape[1]):
+        at = segment[c : c + 1]
+        now = state.index_select(1, at)
+        held[:, c : c + 1] = now
+        state = state.index_copy(1, at, now * factor[:, c : c + 1] + gain[:, c : c + 1])
+    return held, state
 
 
 def _memory_fake(
