@@ -141,7 +141,7 @@ def fidelity(
               \text{sparsity} = 1 - |T| / |R|
 
     with p the probability of the class, T the best k parts, and R the parts that reach the node. A good explanation has
-    a high fidelity and a low sufficiency loss.
+    a high fidelity and a low sufficiency loss. ``"probability"`` is p(G).
 
     Args:
         model: as in `explain_node`.
@@ -156,7 +156,7 @@ def fidelity(
     >>> graph = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
     >>> model, x = GCN(3, 8, 2), torch.randn(4, 3)
     >>> sorted(fidelity(model, x, graph, explain_node(model, x, graph, 0), top_k=2))
-    ['fidelity', 'sparsity', 'sufficiency_loss']
+    ['fidelity', 'probability', 'sparsity', 'sufficiency_loss']
     """
     top = torch.zeros_like(found.reached)
     top[found.top(whole("top_k", top_k, 0))] = True
@@ -164,7 +164,7 @@ def fidelity(
         call = Explained(network, x, structure, found.node, found.target, found.over)
         all_of_it, less, alone = (call.probability(keep) for keep in (None, ~top, top | ~found.reached))
     size = max(int(found.reached.sum()), 1)
-    figures = {"fidelity": all_of_it - less, "sufficiency_loss": all_of_it - alone}
+    figures = {"probability": all_of_it, "fidelity": all_of_it - less, "sufficiency_loss": all_of_it - alone}
     return figures | {"sparsity": 1 - int(top.sum()) / size}
 
 
