@@ -36,13 +36,13 @@ def algorithmic_task(
         num_tokens: n.
         scale: f, at least 1.
         train_range: r.
-        generator: of the random numbers; None takes torch's.
+        generator: random number generator; None uses torch's default.
 
     Returns:
-        x [B, n + 1, 1] and y [B, n + 1, 1]; the last is a scratch token, with 0 in both.
+        x [B, n + 1, 1] and y [B, n + 1, 1]; the last token is a scratch token, with 0 in both.
 
     Raises:
-        ArgumentError: another name, or a scale below 1.
+        ArgumentError: an unknown name, or a scale below 1.
 
     Source: Back de Luca et al., "Positional Attention: Expressivity and Learnability of Algorithmic Computation", ICML
     2025, section 6 and appendix.

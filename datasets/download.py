@@ -136,7 +136,7 @@ def listed(set_name: str) -> Mapping[str, Source]:
     """
     table = Path(__file__).with_name(f"{_checked_path('set_name', set_name)}.tsv")
     if not table.is_file():
-        raise ArgumentError("set_name", "a set with a file table", repr(set_name))
+        raise ArgumentError("set_name", "a data set with a list of files to download", repr(set_name))
     rows = [line.split("\t") for line in table.read_text(encoding="utf-8").splitlines()[1:]]
     return MappingProxyType({path: Source(path, int(size), sha256, url) for path, size, sha256, url in rows})
 

@@ -81,7 +81,7 @@ def check_place(path: str | os.PathLike[str], *, force: bool = False) -> Path:
     Raises:
         ArgumentError: the path is a file, another folder, or (without ``force``) a data set.
     """
-    path = valid_path(Path(path).expanduser().absolute())
+    path = valid_path(path).absolute()
     if not path.name:
         raise ArgumentError("path", "a folder with a name", str(path))
     if os.path.lexists(path):
@@ -96,7 +96,7 @@ def check_place(path: str | os.PathLike[str], *, force: bool = False) -> Path:
 def is_folder(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a data set written by `save`, according to its card."""
     try:
-        return _content(Path(path).expanduser()).get("format") == _FORMAT
+        return _content(valid_path(path, "name")).get("format") == _FORMAT
     except DataError:
         return False
 
@@ -107,7 +107,7 @@ def card_of(path: str | os.PathLike[str]) -> Card:
     Raises:
         DataError: the folder does not exist, or its card is damaged.
     """
-    path = Path(path).expanduser()
+    path = valid_path(path, "name")
     return _card(path, _checked_head(path))
 
 
@@ -117,7 +117,7 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
     Raises:
         DataError: a file is missing or has another hash than the card says, or the files contradict each other.
     """
-    path = Path(path).expanduser()
+    path = valid_path(path, "name")
     head = _checked_head(path)
     card = _card(path, head)
     for name, digest in head.files.items():
@@ -311,7 +311,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _checked_head(path: Path) -> _Head:
-    if not valid_path(path, "name").is_dir():
+    if not path.is_dir():
         raise DataError(
             f"{path}: no such folder. `hgraph datasets build` creates one, `hgraph datasets list` lists the names"
         )

@@ -37,7 +37,7 @@ _SPLITS = {
 
 def is_own(place: str | os.PathLike[str]) -> bool:
     """Whether a folder holds ``interactions.csv``, or one ``.inter`` file of RecBole."""
-    folder = valid_path(place, "name").expanduser()
+    folder = valid_path(place, "name")
     return (folder / PAIRS).is_file() or len(list(folder.glob("*.inter"))) == 1
 
 
@@ -62,8 +62,9 @@ def from_interactions(
             A folder stands for its ``interactions.csv`` and, if it exists, ``triples.csv``. RecBole's atomic files
             are read too: ``name.inter`` (``user_id:token``, ``item_id:token``, ...), or the folder that holds it, with
             ``name.kg`` and ``name.link``.
-        triples: a CSV file with the columns ``head``, ``relation`` and ``tail``; items are matched by name. In a
-            ``.kg`` file, an entity that the ``.link`` file beside it links to an item is that item.
+        triples: a CSV file with the columns ``head``, ``relation`` and ``tail``; items are matched by name. For a
+            ``.kg`` file, the ``.link`` file next to it states which entities are items; any other entity is not an
+            item, and is called ``entity 7`` if an item is called ``7``.
         min_rating: pairs with a lower rating are in no part, and are not recommended (``excluded``); for repeated
             pairs, the last rating counts.
         split: ``"random"``; ``"time"`` holds out the most recent pairs; ``"last"`` ignores ``val`` and ``test`` and
@@ -74,11 +75,11 @@ def from_interactions(
         seed: of the random split.
         columns: role -> column for columns with other names, such as ``{"user": "customer"}``; roles are user, item,
             rating, timestamp, and head, relation, tail of the triples.
-        delimiter: the character between fields; None finds it.
-        decimal: the decimal sign of ratings; None is the point.
+        delimiter: the character between fields; None detects it.
+        decimal: the decimal separator of ratings; None means a period.
 
     Raises:
-        ArgumentError: an unknown role, another decimal sign, or no training pair.
+        ArgumentError: an unknown role or decimal separator, or no training pair.
         DataError: a file cannot be read, a column is missing, or a field is empty (the message gives the line); or
             no triple contains an item.
 
@@ -91,7 +92,7 @@ def from_interactions(
     ...     from_interactions(folder, val=0, test=0)[0]
     Interactions(2 users, 2 items; train 3, val 0, test 0; KnowledgeGraph(3 nodes, 1 triples, 1 relations, cpu))
     """
-    path = valid_path(interactions, "interactions").expanduser()
+    path = valid_path(interactions, "interactions")
     if path.is_dir():
         path, beside = _files_of(path)
         triples = beside if triples is None else triples
@@ -200,16 +201,31 @@ def _columns_of_triples(
     """Heads, relations and tails; entities that are linked to an item have its name."""
     if triples is None:
         return [[], [], []]
-    path = Path(triples).expanduser()
+    path = valid_path(triples)
     if is_typed(path):
         reading = dataclasses.replace(reading, columns=_RECBOLE_TRIPLES | dict(reading.columns))
     heads, relations, tails = columns_of(path, ("head", "relation", "tail"), reading)
     link = path.with_suffix(".link")
     if is_typed(path) and link.is_file():
-        linked = {e: i for i, e in zip(*columns_of(link, ("item_id", "entity_id"), Reading()), strict=True)}
-        linked = {entity: item for entity, item in linked.items() if item in items}
-        heads, tails = ([linked.get(e, e) for e in column] for column in (heads, tails))
+        names = _names_of_entities(link, {*heads, *tails}, items)
+        heads, tails = ([names[e] for e in column] for column in (heads, tails))
     return [heads, relations, tails]
+
+
+def _names_of_entities(link: Path, entities: set[str], items: Mapping[str, int]) -> dict[str, str]:
+    """Entity -> its item, else its own token, unless an item has the same token: ids of both often count from 1."""
+    linked: dict[str, str] = {}
+    for item, entity in zip(*columns_of(link, ("item_id", "entity_id"), Reading()), strict=True):
+        if linked.setdefault(entity, item) != item:
+            got = f"{entity!r} with {linked[entity]!r} and {item!r}"
+            raise DataError(f"{link}: expected one item per entity, got {got}. Keep one of the two lines")
+    found = {entity: linked[entity] for entity in entities if linked.get(entity) in items}
+    for entity in entities - found.keys():
+        name = entity
+        while name in items or (name != entity and name in entities):
+            name = f"entity {name}"
+        found[entity] = name
+    return found
 
 
 def coverage_of(data: Interactions) -> list[str]:

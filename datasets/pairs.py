@@ -15,6 +15,7 @@ from torch import Tensor
 from hgraph.datasets.tables import kinds
 from hgraph.datasets.tables.text_rows import chunks, header, opened
 from hgraph.errors import DataError
+from hgraph.files import valid_path
 
 __all__ = ["Pairs", "Reading", "columns_of", "last_of_users", "latest", "pairs_of"]
 
@@ -28,8 +29,8 @@ class Reading:
 
     Args:
         columns: role (user, item, rating, timestamp, head, relation, tail) -> column, for other names.
-        delimiter: the character between fields; None finds it.
-        decimal: the decimal sign of ratings; None is the point.
+        delimiter: the character between fields; None detects it.
+        decimal: the decimal separator of ratings; None means a period.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -65,8 +66,8 @@ def pairs_of(
         [reading.columns[role]] if role in reading.columns else [n for n in names if n.lower() in wanted]
         for role, wanted in (("rating", _RATINGS), ("timestamp", _TIMES))
     )
-    used = [_needed(path, names, rating, "rating")] if min_rating is not None else []
-    used += [_needed(path, names, time, "timestamp")] if timed else []
+    used = [_needed(path, names, rating, "rating", "min_rating (--min-rating)")] if min_rating is not None else []
+    used += [_needed(path, names, time, "timestamp", "split (--split), which needs times")] if timed else []
     users, items, *more = columns_of(path, ("user", "item", *used), reading)
     if not users:
         raise DataError(f"{path}: no interactions")
@@ -137,7 +138,7 @@ def last_of_users(user: Tensor, times: Tensor) -> list[Tensor]:
 
 def columns_of(path: str | os.PathLike[str], wanted: Sequence[str], reading: Reading | None = None) -> list[list[str]]:
     """The columns of the given names; no field may be empty."""
-    path, reading = Path(path).expanduser(), reading or Reading()
+    path, reading = valid_path(path), reading or Reading()
     roles = {column: role for role, column in reading.columns.items()}
     wanted = [reading.columns.get(name, name) for name in wanted]
     columns: list[list[str]] = [[] for _ in wanted]
@@ -162,10 +163,11 @@ def columns_of(path: str | os.PathLike[str], wanted: Sequence[str], reading: Rea
     return columns
 
 
-def _needed(path: Path, names: list[str], found: list[str], what: str) -> str:
-    if len(found) != 1:
-        got = f"columns {names}" if not found else " and ".join(map(repr, found))
-        raise DataError(f"{path}: expected one column {what!r}, got {got}")
+def _needed(path: Path, names: list[str], found: list[str], what: str, option: str) -> str:
+    if len(found) != 1 or found[0] not in names:
+        got = f"columns {names}" if len(found) < 2 else " and ".join(map(repr, found))
+        hint = f"Name it with columns= (--column {what}=NAME), or leave out {option}"
+        raise DataError(f"{path}: expected one column {(found or [what])[0]!r}, got {got}. {hint}")
     return found[0]
 
 

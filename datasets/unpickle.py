@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hgraph.data.pickles import Record, interpret
+from hgraph.data.pickles import Record, check_key, interpret
 from hgraph.errors import DataError
 
 __all__ = ["loads"]
@@ -77,7 +77,7 @@ def _set(members: object) -> set[Any]:
     """``set`` called with a list, which is how protocol 2 writes sets."""
     if not isinstance(members, list):
         raise DataError("set: malformed")
-    return {_key(member) for member in members}
+    return {check_key(member) for member in members}
 
 
 def _text(text: object, encoding: object = None) -> str:
@@ -185,12 +185,6 @@ def _sizes(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, tuple) or not all(type(n) is int and 0 <= n < 2**31 for n in shape):
         raise DataError("the shape does not fit: expected a tuple of whole numbers below 2**31")
     return shape
-
-
-def _key(key: Any) -> Any:
-    if not isinstance(key, (int, float, str, bytes, type(None))):
-        raise DataError(f"keys and set members must be numbers or texts, not {type(key).__name__}")
-    return key
 
 
 def _dtype(record: Any) -> np.dtype[Any]:

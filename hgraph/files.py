@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -31,7 +32,7 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes, on the usual file systems
 
 
 def valid_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
-    r"""The path, after checking that it can be the name of a file on this system.
+    r"""The path, with ``~`` expanded, after checking that it can be the name of a file on this system.
 
     Raises:
         ArgumentError: a zero character, characters that cannot be encoded, or a name that is too long.
@@ -40,7 +41,7 @@ def valid_path(path: str | os.PathLike[str], argument: str = "path") -> Path:
     Traceback (most recent call last):
     hgraph.errors.ArgumentError: path: expected a path without zero characters, got 'a\x00b'
     """
-    text = os.fspath(path)
+    text = os.path.expanduser(os.fspath(path))  # Path.expanduser raises an error for names such as ~$table.csv
     if "\0" in text:
         raise ArgumentError(argument, "a path without zero characters", repr(text)[:200])
     try:
@@ -85,7 +86,8 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     """A context for a file that is moved into place if the block succeeds; otherwise the old file stays.
 
     It is written under a random name that is opened exclusively, so concurrent writers do not mix. Temporary files that
-    killed writers of the same file left are removed first. A device or a FIFO is written to directly.
+    killed writers of the same file left are removed first. A device or a FIFO is written to directly. A file that is
+    replaced keeps its permissions.
 
     Raises:
         OSError: the file cannot be written; the message names it.
@@ -99,11 +101,14 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
                 yield file
             return
         path = Path(os.path.realpath(path))
+        mode_of = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
         with _claimed(path, _new_file) as (temporary, descriptor):
             with open(os.dup(descriptor), mode, **text) as file:  # type: ignore[call-overload]
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
+            if mode_of is not None and hasattr(os, "fchmod"):
+                os.fchmod(descriptor, mode_of)
             os.replace(temporary, path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, given, str(path), str(temporary)):
@@ -124,10 +129,11 @@ def temporary_folder(target: Path) -> Iterator[Path]:
 
 def remove_abandoned(target: Path) -> None:
     """Remove temporary files and folders of a target that no running process has locked."""
-    length = len(target.name) + len("..01234567.tmp")
+    stem = _stem(target)
+    length = len(stem) + len("01234567.tmp")
     try:
         with os.scandir(target.parent) as entries:
-            names = [entry.name for entry in entries if entry.name.startswith(f".{target.name}.")]
+            names = [entry.name for entry in entries if entry.name.startswith(stem)]
     except OSError:
         return
     for path in (target.with_name(name) for name in names if len(name) == length):
@@ -186,7 +192,7 @@ def _claimed(target: Path, create: Callable[[Path], int | None]) -> Iterator[tup
     remove_abandoned(target)
     path, descriptor, lost = target, None, True
     while lost:  # another process can remove it between its creation and the lock
-        path = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        path = target.with_name(f"{_stem(target)}{secrets.token_hex(4)}.tmp")
         descriptor = create(path)
         lost = descriptor is not None and (try_lock(descriptor) is False or not _is_at(path, descriptor))
         if lost:
@@ -197,6 +203,14 @@ def _claimed(target: Path, create: Callable[[Path], int | None]) -> Iterator[tup
         _remove(path)
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _stem(target: Path) -> str:
+    """What all temporary names of a target begin with; a hash stands for a name that leaves no room for more."""
+    name = target.name
+    if len(os.fsencode(name)) + len("..01234567.tmp") > _LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return f".{name}."
 
 
 def _new_file(path: Path) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["Report", "aligned", "format_value"]
+__all__ = ["Report", "aligned", "escaped", "format_value"]
+
+# Signs that begin HTML, a column, a link or emphasis in Markdown -> references to them, which are only text. Backticks
+# stay: what they enclose is text, too.
+_SIGNS = str.maketrans({sign: f"&#{ord(sign)};" for sign in "&<>|[]*\\"})
 
 
 class Report:
@@ -33,10 +38,10 @@ class Report:
     """
 
     def __init__(self, title: str) -> None:
-        self.parts = [f"# {_plain(title)}"]
+        self.parts = [f"# {escaped(title)}"]
 
     def text(self, *paragraphs: str) -> Report:
-        """Paragraphs of Markdown."""
+        """Paragraphs of Markdown; use `escaped` for what comes from a file."""
         self.parts += paragraphs
         return self
 
@@ -44,14 +49,14 @@ class Report:
         """A heading."""
         return self.text(f"## {title}")
 
-    def bullets(self, items: Iterable[str]) -> Report:
-        """A list of Markdown lines; none adds nothing."""
-        lines = [f"- {item}" for item in items]
+    def bullets(self, items: Iterable[str], *, markdown: bool = False) -> Report:
+        """A list of texts, or of Markdown lines; none adds nothing."""
+        lines = [f"- {item if markdown else escaped(item)}" for item in items]
         return self.text("\n".join(lines)) if lines else self
 
     def picture(self, caption: str, file: str) -> Report:
         """A picture of the run folder."""
-        return self.text(f"![{_plain(caption)}]({file})")
+        return self.text(f"![{escaped(caption)}]({file})")
 
     def table(self, rows: Sequence[Sequence[str]], *, align: str = "right", links: bool = False) -> Report:
         """A table.
@@ -62,9 +67,9 @@ class Report:
             links: whether the header has Markdown links, which are not escaped.
         """
         header, *rest = rows
-        lines = [_line(header if links else map(_plain, header))]
+        lines = [_line(header if links else map(escaped, header))]
         lines += ["|---" + ("|---:" if align == "right" else "|---") * (len(header) - 1) + "|"]
-        return self.text("\n".join([*lines, *(_line(map(_plain, row)) for row in rest)]))
+        return self.text("\n".join([*lines, *(_line(map(escaped, row)) for row in rest)]))
 
     def figures(self, values: Mapping[str, Any]) -> Report:
         """A table of measured numbers, with `format_value`."""
@@ -79,11 +84,22 @@ class Report:
 
     def command(self, command: str, title: str = "## Reproduce") -> Report:
         """A command in a box, below a line that says what it does."""
-        return self.text(title, f"```\n{command}\n```")
+        longest = max((len(run) for run in re.findall("`+", command)), default=0)
+        fence = "`" * max(3, longest + 1)  # a shorter run of backticks does not end the box
+        return self.text(title, f"{fence}\n{command}\n{fence}")
 
     def __str__(self) -> str:
         """The whole page."""
         return "\n\n".join(self.parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text on one line that Markdown shows as it is, whatever signs it has.
+
+    >>> escaped("<b>|[x](y)")
+    '&#60;b&#62;&#124;&#91;x&#93;(y)'
+    """
+    return " ".join(str(text).translate(_SIGNS).split())
 
 
 def format_value(value: Any) -> str:
@@ -125,8 +141,3 @@ def _setting(value: Any) -> str:
 
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-def _plain(text: str) -> str:
-    """Text without the signs that begin a column, a line or HTML in Markdown."""
-    return " ".join(str(text).replace("|", "\\|").replace("<", "\\<").split())

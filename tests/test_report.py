@@ -1,8 +1,10 @@
 """`Report`: parts in order, and nothing from a file can change the page."""
 
+import html
+
 import pytest
 
-from hgraph.report import Report, aligned, format_value
+from hgraph.report import Report, aligned, escaped, format_value
 
 
 def test_parts_stand_in_order_with_a_blank_line_between():
@@ -10,14 +12,32 @@ def test_parts_stand_in_order_with_a_blank_line_between():
     assert str(report) == "# a: b\n\none\n\n- x\n- y\n\n## C\n\n![d](e.png)\n"
 
 
-@pytest.mark.parametrize("name", ["a|b", "a\nb", "<script>x</script>", "a\r\n| b |"])
+NAMES = ["a|b", "a\nb", "<script>x</script>", "a\r\n| b |", "\\<script>", "\\|", "[x](javascript:y)", "![x](http://y)",
+         "`</code>`", "&lt;", "**a**", "<!--", "- a", "# a"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_names_add_no_columns_lines_or_html(name):
-    report = str(Report(name).table([["x", "y"], [name, "1"]]).settings({"dataset": name}).figures({name: 1.0}))
+    """Parsed as HTML, each part shows the name as text, and no sign of Markdown or HTML is left."""
+    page = Report(name).table([["x", "y"], [name, "1"]]).settings({"dataset": name}).figures({name: 1.0})
+    report = str(page.bullets([name]).picture(name, "a.png"))
     lines = report.splitlines()
     plain = Report("a").table([["x", "y"], ["a", "1"]]).settings({"d": "a"}).figures({"f": 1.0})
-    assert len(lines) == len(str(plain).splitlines())
-    assert all(line.replace("\\|", "").count("|") == 3 for line in lines if line.startswith("|"))
-    assert "<script>" not in report.replace("\\<", "")
+    assert len(lines) == len(str(plain.bullets(["a"]).picture("a", "a.png")).splitlines())
+    assert all(line.count("|") == 3 for line in lines if line.startswith("|"))
+    shown = " ".join(name.split())
+    assert html.unescape(escaped(name)) == shown
+    for line in (lines[0], lines[4], lines[-3], lines[-1]):
+        assert escaped(name) in line
+    assert not set("<>|[]*\\") & set(escaped(name))
+
+
+@pytest.mark.parametrize("command", ["hgraph train a", "hgraph train '```\n<b>'", "hgraph train '`````'"])
+def test_a_command_does_not_leave_its_box(command):
+    box = str(Report("a").command(command)).split("\n\n", 2)[2].rstrip("\n").split("\n")
+    assert box[0] == box[-1]
+    assert set(box[0]) == {"`"}
+    assert box[0] not in "\n".join(box[1:-1])
 
 
 def test_settings_that_are_none_are_left_out():

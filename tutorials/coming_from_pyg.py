@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Coming from PyG
 #
-# Each row is a pair: what you write in PyG, and here. With PyG installed (`pip install 'hgraph[pyg]'`), both run with
-# the same weights, and this page checks that they agree; without it, only the calls of hgraph run.
+# Each printed row is a pair of calls: in PyG and in hgraph. With PyG installed (`pip install 'hgraph[pyg]'`), both run
+# with the same weights, and this tutorial checks that they agree; without it, only the calls of hgraph run.
 # Run it with `python tutorials/coming_from_pyg.py`.
 
 # %%
@@ -25,8 +25,8 @@ x = torch.randn(4, 5)
 # %% [markdown]
 # ## A graph is an object
 #
-# PyG passes `edge_index` to every call. Here it becomes a `Graph` once: sorted both ways, checked, and with its degree
-# norms kept. You say the number of nodes, and whether each edge has one direction.
+# PyG passes `edge_index` to every call. Here you build a `Graph` once: it is checked, sorted by source and by target,
+# and caches its degree norms. You pass the number of nodes and whether edges are directed.
 
 # %%
 graph = Graph.from_edge_index(pairs, num_nodes=4, directed=False)
@@ -35,8 +35,8 @@ print(graph, "in-degrees", graph.degree().tolist())
 # %% [markdown]
 # ## Layers
 #
-# The structure is the second argument, and sizes are `in_channels, out_channels`, as you know them. Three arguments
-# have other names: `num_heads` is `heads`, `edge_channels` is `edge_dim`, and `num_hops` is `K`.
+# The structure is the second argument, and sizes are `in_channels, out_channels`, as in PyG. Three arguments have other
+# names: PyG's `heads`, `edge_dim` and `K` are `num_heads`, `edge_channels` and `num_hops` here.
 
 
 # %%
@@ -80,20 +80,21 @@ row(
 )  # fmt: skip
 
 # %% [markdown]
-# ## Features of edges
+# ## Edge features
 #
-# Edges are sorted by target. `sort_edges` brings a tensor of edges into that order, once.
+# Edges are stored sorted by target. `sort_edges` permutes edge features into that order; call it once (`from_pyg` has
+# done so).
 
 # %%
 edge_attr = torch.randn(pairs.shape[1], 2)
-edges = graph.adj.sort_edges(edge_attr)
+edges = graph.sort_edges(edge_attr)
 print("GATConv(5, 3, edge_dim=2)", list(nn.GATConv(5, 3, edge_channels=2)(x, graph, edges).shape))
 
 # %% [markdown]
 # ## Your own message
 #
-# `MessagePassing` with `message` and `aggr` is one call. Where a weighted sum, mean or maximum of rows suffices,
-# `propagate` is the fast one; `aggregate` takes any function of both ends.
+# A `MessagePassing` class with `message` and `aggr` becomes one function call. `propagate` is the fastest; use it for
+# weighted sums, means or maxima of rows. `aggregate` takes any function of source, target and edge features.
 
 # %%
 print("aggr='max'", propagate(graph.adj, x, reduce="max").shape)
@@ -102,7 +103,7 @@ print("message(x_i, x_j)", difference.shape)
 print("scatter(x, index)", scatter(x, torch.tensor([0, 0, 1, 1]), dim=0, dim_size=2, reduce="mean").shape)
 
 # %% [markdown]
-# ## Data, and back
+# ## Convert data to and from PyG
 #
 # `from_pyg` and `to_pyg` convert whole data objects, with features, labels and masks.
 
@@ -116,7 +117,7 @@ if HAS_PYG:
 # %% [markdown]
 # ## Training
 #
-# A loop of your own works as you know it; `hgraph.train.fit` also keeps the best state, resumes and logs.
+# Your PyTorch training loop works unchanged. `hgraph.train.fit` also restores the best state, resumes and logs.
 
 # %%
 with seeded(0):

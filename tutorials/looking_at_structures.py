@@ -100,7 +100,7 @@ for number in range(segments.num_hyperedges):
 figure.savefig(OUT / "superpixels.png", dpi=120)
 
 # %% [markdown]
-# ## Holding out a part
+# ## Hold out links and hyperedges
 #
 # To predict links or hyperedges, some are held out. Both directions of a link and all copies of a hyperedge must go,
 # or the training structure reveals them. `validate` proves it.

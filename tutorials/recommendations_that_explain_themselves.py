@@ -82,7 +82,7 @@ print("recall@20:", ", ".join(f"{name} {value:.3f}" for name, value in found.ite
 assert found["KGAT"] > found["BPR-MF"] > found["popularity"]
 
 # %% [markdown]
-# ## What, and why
+# ## Recommendations and their reasons
 #
 # An explanation is a path along triples from the reader to the book; its value is the product of the attention weights
 # on the path. It shows possible messages and their weights; attention is only a part of the score.

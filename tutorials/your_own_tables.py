@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Your own CSV files to a trained network
+# # From your own CSV files to a trained network
 #
 # Two tables: the readers of a library, and who read what. The question: which genre does a reader like, poetry or
 # crime? Attributes of a reader (age, town) say little. Readers of the same books say nearly everything, and

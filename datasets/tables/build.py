@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -72,6 +70,7 @@ def from_tables(
     directed: bool = False,
     duplicates: Duplicates = "error",
     separator: str | None = None,
+    node_type: str | None = None,
     knn: int | None = None,
     metric: str = "euclidean",
     missing: Collection[str] = kinds.MISSING,
@@ -97,8 +96,8 @@ def from_tables(
     - ``hyperedges``, wide: ``members``, one row per hyperedge; optionally ``hyperedge`` (its id), ``weight``,
       ``time``. Members are separated by ``separator``; an empty cell is an empty hyperedge.
     - ``hyperedges``, a HIF file or a file of XGI (``.json``): its node attributes become the columns of ``nodes``.
-    - ``hyperedges``, a table with the one column ``members`` and no header (``read_table(path, names=["members"])``):
-      each line lists a hyperedge.
+    - ``hyperedges``, a file without a header (``read_table(path, names=["members"])``): each line lists the members of
+      one hyperedge.
     - ``edges``: ``source``, ``target``; optionally ``weight``, ``time``.
     - ``edges``, a GraphML or GML file (``.graphml``, ``.gml``): its node attributes become the columns of ``nodes``.
     - ``edges``, an N-Triples file (``.nt``), as triples.
@@ -108,7 +107,8 @@ def from_tables(
     Ids are text: 7 and 07 are different nodes. Nodes without edges are kept; an id that is not in ``nodes`` is an
     error. The kind of a column of ``nodes`` is inferred from its cells outside of the test rows (by the rules of
     `hgraph.datasets.tables.kinds.infer`), and an `Encoder` that is fitted on the training rows encodes it. Without
-    features, x is the identity for at most 2,048 nodes, else a one and the logarithm of 1 + the degree.
+    features, x is the identity for at most 2,048 nodes; above that, each node has the two features 1 and
+    log(1 + degree).
 
     Args:
         nodes: the table of nodes.
@@ -124,18 +124,20 @@ def from_tables(
             the inferred kind, or that of a typed header, is wrong.
         task: None chooses regression for labels with fractions, else classification. Class names are sorted.
         directed: whether messages follow an edge in one direction only; always True for triples.
-        duplicates: what to do with repeated pairs: ``"error"``, ``"sum"`` of their weights (1 without weights), or
-            use the ``"first"``.
+        duplicates: what to do with repeated pairs: ``"error"`` raises, ``"sum"`` adds their weights (1 if there are
+            none), ``"first"`` uses the first.
         separator: separates the members in a cell; None chooses the first of semicolon, bar, tab, comma and space
             that occurs.
+        node_type: a column of ``nodes`` with the kind of each node, for networks over triples such as HGT; it is also a
+            feature. ``meta["node_type"]`` [N] indexes ``meta["type_names"]``.
         knn: number of neighbors: instead of ``hyperedges`` or ``edges``, each node gets a hyperedge of itself and the
-            nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split computes it again
-            from the observed nodes.
+            nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split recomputes it
+            from the nodes that training may use.
         metric: the distance of these features, ``"euclidean"`` or ``"cosine"``.
         missing: texts that mean a missing cell; a warning is logged if one could be a class or a category. In columns
             of ids, weights and splits, only the empty text is missing.
-        decimal: the decimal sign of numbers; None is the point, and columns with 1,5 or 1,234 are refused.
-        delimiter: the character between fields of CSV files; None finds it, see `read_table`.
+        decimal: the decimal separator; None means a period, and columns with 1,5 or 1,234 are refused.
+        delimiter: the character between fields of CSV files; None detects it, see `read_table`.
         split: ``"stratified"`` samples ``shares`` of each class (with several labels: of all rows) with ``seed``;
             ``"temporal"`` uses the oldest rows by ``split_column`` for training and the newest for testing; ``"given"``
             reads train, val or test from ``split_column``. Rows without a label are in no part. The column becomes a
@@ -149,9 +151,10 @@ def from_tables(
         citation: the publication to cite.
 
     Returns:
-        A data set of one `Data` with the split ``"default"``. Its ``meta`` has ``node_names``, ``hyperedge_names``,
-        ``class_names``, ``feature_names`` and, if ``nodes`` has features, the ``encoder`` for new rows and the cells
-        ``node_cells``, so that another encoder can encode them (`Inputs.applied`).
+        A data set of one `Data` with the split ``"default"``. Its ``meta`` has ``node_names``, ``node_name_type``
+        (``"integer"``, if the ids were numbers and not text), ``hyperedge_names``, ``class_names``, ``feature_names``,
+        ``columns`` (the roles that were given) and, if ``nodes`` has features, the ``encoder`` for new rows and the
+        cells ``node_cells``, so that another encoder can encode them (`Inputs.applied`).
 
     Raises:
         ArgumentError: contradictory arguments, or an unknown column.
@@ -173,20 +176,20 @@ def from_tables(
     wanted = (label,) if isinstance(label, str) else tuple(label or ())
     if len(set(wanted)) < len(wanted):
         raise ArgumentError("label", "each column once", repr(list(wanted)))
-    nodes = None if nodes is None else read_table(nodes, name="nodes", delimiter=delimiter)
+    if decimal not in (None, ".", ","):
+        raise ArgumentError("decimal", "'.', ',' or None", repr(decimal))
+    nodes = None if nodes is None else read_table(nodes, name="nodes", delimiter=delimiter, decimal=decimal)
     user_roles = _checked_roles(columns, nodes)
     if nodes is not None:
         nodes = nodes.renamed({new: old for new, old in (columns or {}).items() if new not in ROLES})
-    if decimal not in (None, ".", ","):
-        raise ArgumentError("decimal", "'.', ',' or None", repr(decimal))
     shares = division.checked_shares(shares)
     if split not in _SPLITS:
         raise ArgumentError("split", f"one of {list(_SPLITS)}", repr(split))
     if (split != "stratified") != (split_column is not None):
         raise ArgumentError("split_column", "a column, with the splits 'temporal' and 'given' only", repr(split_column))
     has_nodes = nodes is not None or hif.is_hif(hyperedges) or hif.is_graph_file(edges)
-    if not has_nodes and (wanted or types or split_column is not None):
-        raise ArgumentError("nodes", "a table with the columns of label, types and split_column", None)
+    if not has_nodes and (wanted or types or split_column is not None or node_type is not None):
+        raise ArgumentError("nodes", "a table with the columns of label, types, split_column and node_type", None)
 
     options = Links(edges is None, directed, duplicates, separator, decimal, delimiter)
     table, key, index, made = _gathered(nodes, hyperedges if options.hyper else edges, user_roles, options)
@@ -219,6 +222,12 @@ def from_tables(
         "class_names": labels.class_names,
         "feature_names": feature_names,
     }
+    if user_roles:
+        names["columns"] = user_roles  # tables of new nodes usually have the same names
+    if node_type is not None:
+        names["node_type"], names["type_names"] = _types_of_nodes(table, node_type)
+    if table is not None and key is not None and table[key].whole:
+        names["node_name_type"] = "integer"
     if table is not None and encoder.codings:  # also without features here: another encoder may use them
         names["node_cells"] = {coding.name: joined(table[coding.name]) for coding in encoder.codings}
     if encoder.feature_names:
@@ -258,27 +267,30 @@ def _gathered(
     if hif.is_hif(links):
         if nodes is not None or not options.hyper:
             raise ArgumentError("nodes", "None if hyperedges is a HIF file, which contains the nodes", "a table")
-        return hif.read(links)
+        return hif.read(links, options.decimal)
     if hif.is_graph_file(links):
         if nodes is not None or options.hyper:
-            got = "a table" if nodes is not None else "hyperedges in a file of a graph"
-            raise ArgumentError("nodes", "None, and edges, with a GraphML or GML file, which contains the nodes", got)
-        return hif.read_graph_file(links, options.directed, options.duplicates)
+            if nodes is not None:
+                expected = "None if edges is a GraphML or GML file, which contains the nodes"
+                raise ArgumentError("nodes", expected, "a table")
+            raise ArgumentError("hyperedges", "no GraphML or GML file", str(links), "Pass it as edges=")
+        return hif.read_graph_file(links, options.directed, options.duplicates, options.decimal)
     if isinstance(links, (str, os.PathLike)) and str(links).lower().endswith(".nt"):
-        heads, relations, tails = zip(*ntriples(Path(links).expanduser()), strict=True)
-        links = read_table({"head": heads, "relation": relations, "tail": tails}, name=str(links))
+        triples = ntriples(links)
+        columns_of = {role: [triple[i] for triple in triples] for i, role in enumerate(("head", "relation", "tail"))}
+        links = read_table(columns_of, name=str(links))
     table = key = None
     if links is None:  # the structure is made from the features
-        table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
+        table = read_table(nodes)
         (key,) = Roles(table, user_roles).need("id")
         index = ids.unique(table, key, "node")
         return table, key, index, incidence.Made(Hypergraph.from_lists([], num_nodes=len(index)), {}, ())
-    linked = read_table(links, name="hyperedges" if options.hyper else "edges", delimiter=options.delimiter)
-    roles = Roles(dataclasses.replace(linked, decimal=options.decimal), user_roles)
+    name = "hyperedges" if options.hyper else "edges"
+    roles = Roles(read_table(links, name=name, delimiter=options.delimiter, decimal=options.decimal), user_roles)
     if nodes is None:
         known, index = "", incidence.nodes(roles, options.hyper, options.separator)
     else:
-        table = dataclasses.replace(read_table(nodes, name="nodes"), decimal=options.decimal)
+        table = read_table(nodes)
         key = _id_column(Roles(table, user_roles), roles, options.hyper)
         known, index = table.source, ids.unique(table, key, "node")
     if options.hyper:
@@ -316,7 +328,7 @@ def _labels(table: Table | None, wanted: Sequence[str], task: str | None, missin
     for cells in table[label]:
         values |= set(cells)
     values.difference_update(missing)
-    numbers, marks = kinds.floats(values), quantities.mark_of(values)
+    numbers, marks = _plain_numbers(values, table.decimal), quantities.mark_of(values)
     if numbers is None and marks is not None and len(marks) == 1 and task is None:
         got = f"numbers with a unit or a comma, such as {sorted(values)[0]!r}"
         hint = "Pass task='regression' or 'classification' (--task)"
@@ -325,10 +337,13 @@ def _labels(table: Table | None, wanted: Sequence[str], task: str | None, missin
     fractions = numbers is not None and len(numbers) > 0 and bool((numbers != np.round(numbers)).any())
     if task == "regression" or (task is None and fractions):
         hint = "Leave the cell empty if it is missing, or pass task='classification' (--task classification)"
-        y = torch.tensor(kinds.read(table, label, "numeric", missing, hint, mark), dtype=torch.float32)
-        return Labels(y, "node regression", {"kind": "real"})
+        targets = kinds.read(table, label, "numeric", missing, hint, mark)
+        incidence.check_float32(table, label, targets, what="a number")
+        return Labels(torch.tensor(targets, dtype=torch.float32), "node regression", {"kind": "real"})
     # sort numbers by value, words alphabetically
-    names = tuple(sorted(set(map(canonical, values)), key=(lambda v: (float(v), v)) if numbers is not None else None))
+    names = tuple(sorted(set(map(canonical, values))))
+    if numbers is not None:
+        names = tuple(sorted(names, key=lambda v: float(_plain_numbers([v], table.decimal)[0])))  # type: ignore[index]
     if task is None:
         rows = sum(cell not in missing for cells in table[label] for cell in cells)
         notes_of.check_classes(table, label, names, rows, numbers)
@@ -338,10 +353,27 @@ def _labels(table: Table | None, wanted: Sequence[str], task: str | None, missin
     return Labels(y, "node classification", {"kind": "class", "num_classes": len(names)}, names)
 
 
+def _plain_numbers(cells: Collection[str], decimal: str | None) -> np.ndarray | None:
+    return quantities.as_numbers(cells, "", decimal) if decimal == "," else kinds.floats(cells)
+
+
+def _types_of_nodes(table: Table | None, column: str) -> tuple[Tensor, tuple[str, ...]]:
+    """The type of each node [N] as a number, and the names of the types, sorted."""
+    if table is None or column not in table.columns:
+        columns = [] if table is None else list(table.columns)
+        raise ArgumentError("node_type", f"a column of the nodes: {columns}", repr(column))
+    cells = table[column].cells()
+    if "" in cells:
+        raise wrong(table.where(cells.index(""), column), "the type of a node", "an empty cell")
+    names = tuple(sorted(set(cells)))
+    number = {name: i for i, name in enumerate(names)}
+    return torch.tensor([number[cell] for cell in cells], dtype=torch.long), names
+
+
 def _several(table: Table, wanted: Sequence[str], task: str | None, missing: Collection[str]) -> Labels:
     """Several labels per node, one column each."""
     if task is not None:
-        hint = "Several columns are one label each, of true/false, yes/no or 1/0"
+        hint = "Each of several label columns is a yes/no label; leave out task (--task)"
         raise ArgumentError("task", "None with several columns of labels", repr(task), hint)
     hint = "Each of several label columns says whether a node has that label; leave the cell empty if it is missing"
     cells = np.stack([kinds.read(table, name, "boolean", missing, hint) for name in wanted], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import datetime
+import decimal as decimals
 import enum
 import numbers
 import re
@@ -54,14 +55,18 @@ def items(value: Any) -> list[Any] | None:
     return None
 
 
-def text(value: Any) -> str:
+def text(value: Any, decimal: str | None = None) -> str:
     """The text of a value that is not a sequence; missing values become the empty text.
 
     Args:
         value: text, a number, a boolean, a date or time, an identifier, a scalar of numpy, pandas or pyarrow.
+        decimal: the sign before the fraction of a number that is no text; None is the point.
 
     Raises:
         TypeError: any other type, whose printed form would be read as a word.
+
+    >>> text(30.5), text(30.5, ","), text(30.0, ","), text("30.5", ",")
+    ('30.5', '30,5', '30', '30.5')
     """
     if isinstance(value, str):
         return str(value.value) if isinstance(value, enum.Enum) else str(value)
@@ -75,6 +80,8 @@ def text(value: Any) -> str:
         return ""
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
+    if decimal == "," and isinstance(value, (numbers.Real, decimals.Decimal)):
+        return canonical(str(value)).replace(".", ",")
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, enum.Enum):

@@ -84,7 +84,7 @@ class Encoder:
     Args:
         codings: one per column, in the order of the features.
         missing: texts that mean a missing cell.
-        decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
+        decimal: the decimal separator, "." or ","; None means a period, and a comma is refused.
 
     >>> table = {"color": ["red", "blue", "red", "green"], "size": [1.0, 3.0, None, 9.0]}
     >>> encoder = Encoder.fit(table, {"color": "categorical", "size": "numeric"}, rows=[0, 1, 2])
@@ -121,7 +121,7 @@ class Encoder:
         Raises:
             DataError: a cell does not fit the kind; the message gives file, line and column.
         """
-        table = dataclasses.replace(read_table(table), decimal=decimal)
+        table = dataclasses.replace(read_table(table, decimal=decimal), decimal=decimal)
         chosen = np.ones(table.num_rows, bool)
         if rows is not None:
             chosen[:] = False
@@ -143,7 +143,7 @@ class Encoder:
         Raises:
             DataError: a column is missing, or a cell does not fit its kind; the message gives file, line and column.
         """
-        table = dataclasses.replace(read_table(table), decimal=self.decimal)
+        table = dataclasses.replace(read_table(table, decimal=self.decimal), decimal=self.decimal)
         for coding in self.codings:
             if coding.name not in table.columns:
                 raise wrong(table.source, f"a column {coding.name!r}", f"columns {list(table.columns)}")
@@ -161,7 +161,7 @@ class Encoder:
         >>> Encoder.fit({"a": ["x", "y"]}, {"a": "categorical"}).unseen({"a": ["z", "x", "z"]})
         {'a': {'z': 2}}
         """
-        table, found = read_table(table), {}
+        table, found = read_table(table, decimal=self.decimal), {}
         for coding in self.codings:
             if coding.kind == "categorical" and coding.name in table.columns:
                 known, counts = _keys(coding).keys() | set(self.missing), dict[str, int]()

@@ -79,7 +79,10 @@ def unknown_id(cell: str, index: Mapping[str, int], what: str, known: str) -> tu
     """The expected value, the given value and the hint for an unknown id."""
     expected = f"the id of a {what}" + (f" of {known}" if known else "")
     near = nearest(cell, index)
-    hint = f"Did you mean {near!r}?" if near is not None else f"Add a row for it to {known}" if cell and known else ""
+    add = f"dd a row for it to {known}, with empty cells for what is not known" if cell and known else ""
+    hint = f"A{add}" if add else ""
+    if near is not None:
+        hint = f"Did you mean {near!r}?" + (f" If not, a{add}" if add else "")
     return expected, repr(cell) if cell else "an empty cell", hint
 
 

@@ -262,7 +262,9 @@ def _distinct(
         return keep, None if weight is None else weight[keep]
     total = np.zeros(len(first))
     np.add.at(total, group, np.ones(len(key)) if weight is None else weight[order])
-    return keep, total[np.argsort(first)]
+    total = total[np.argsort(first)]
+    check_float32(table, column, total, keep if rows is None else rows[keep], what="a sum of weights")
+    return keep, total
 
 
 def _listed_both_ways(key: np.ndarray, reverse: np.ndarray) -> bool:
@@ -306,10 +308,21 @@ def _numbers(roles: Roles, role: str) -> np.ndarray | None:
     values = kinds.read(table, name, "numeric", ("",), hint) if weights else kinds.numbers_or_dates(table, name)
     if bool(np.isnan(values).any()):
         raise wrong(table.where(int(np.isnan(values).argmax()), name), f"a {role}", "an empty cell", hint)
-    if role == "weight" and bool((huge := np.abs(values) > np.finfo(np.float32).max).any()):
-        row = int(huge.argmax())
-        raise wrong(table.where(row, name), "a weight that float32 can hold", f"{values[row]:g}")
+    if role == "weight":
+        check_float32(table, name, values)
     return values
+
+
+def check_float32(
+    table: Table, name: str, values: np.ndarray, rows: np.ndarray | None = None, *, what: str = "a weight"
+) -> None:
+    """Refuse numbers that would become infinite; ``rows`` has the row of each, if that is not its position."""
+    huge = np.flatnonzero(np.abs(values) > np.finfo(np.float32).max)
+    if len(huge):
+        row = int(huge[0] if rows is None else rows[huge[0]])
+        raise wrong(
+            table.where(row, name), f"{what} that float32 can hold", f"{values[huge[0]]:g}", "Rescale the column"
+        )
 
 
 def _float32(values: np.ndarray | None) -> torch.Tensor | None:

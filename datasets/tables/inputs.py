@@ -110,7 +110,7 @@ class Inputs:
                 raise DataError(f"{path}: {name}: expected different names, got one of them twice")
         encoder = Encoder.load(folder) if found.encoder else None
         if encoder is not None and found.features is not None and encoder.feature_names != found.features:
-            raise DataError(f"{path}: features: expected the features of encoder.json, got others")
+            raise DataError(f"{path}: features: expected the features in encoder.json, got different ones")
         degree = None if found.degree is None else (found.degree[0], found.degree[1])
         return cls(encoder, found.features, found.classes, degree)
 
@@ -142,7 +142,10 @@ class Inputs:
         names = data.meta.get("feature_names")
         theirs = None if names is None else tuple(map(str, names))
         if self.degree is not None and theirs == DEGREE:
-            degree = (log_degree(data.structure) - self.degree[0]) / max(self.degree[1], 1e-6)
+            # the structure may have been adapted to a network since x was computed, for example by self-loops
+            plain = tuple(data.meta.get("degree_moments") or ()) == (0.0, 1.0)
+            degree = data.x[:, 1] if plain else log_degree(data.structure)
+            degree = (degree - self.degree[0]) / max(self.degree[1], 1e-6)
             return torch.stack([torch.ones_like(degree), degree], 1).to(data.x)
         if theirs == self.feature_names:
             return data.x
@@ -167,13 +170,17 @@ class Inputs:
                 f"{name}: expected the cells of its columns, to encode them like the training data, got none. {hint}"
             )
         table = read_table({c: cells_of(cells[c]) for c in wanted}, name=name)
-        for column, counts in self.encoder.unseen(table).items():
+        # the cells have the decimal sign of their own tables
+        known = (
+            self.encoder if encoder is None else Encoder(self.encoder.codings, self.encoder.missing, encoder.decimal)
+        )
+        for column, counts in known.unseen(table).items():
             listed = ", ".join(f"{word!r} {count:,} times" for word, count in list(counts.items())[:5])
             what = self.encoder.describe_unknown(column)
             _LOG.warning("%s: column %r has categories that are %s: %s", name, column, what, listed)
         if more := [c for c in theirs if c not in wanted]:
             _LOG.warning("%s: columns that the network does not use: %s", name, ", ".join(more))
-        return self.encoder.transform(table).to(data.x)
+        return known.transform(table).to(data.x)
 
     def _by_name(self, x: Tensor, theirs: Sequence[str], name: str) -> Tensor:
         wanted = self.feature_names or ()

@@ -93,7 +93,7 @@ def _is_quantity(column: Column, missing: Collection[str], decimal: str | None) 
     found = quantities.readings(cells) if decimal is None else {}
     if found:
         comma = next(cell for cell in cells if "," in cell)
-        got = f"{comma!r}: " + " or ".join(f"{v:.12g} with --decimal {sign}" for sign, v in found.items())
+        got = f"{comma!r}: " + " or ".join(f"{v:.12g} with --decimal '{sign}'" for sign, v in found.items())
         raise wrong(where, "unambiguous numbers", got, f"Pass decimal= (--decimal), {other}")
     if len(marks) > 1 and marks <= quantities.UNITS | {""}:
         got = ", ".join(sorted(map(repr, marks)))
@@ -125,8 +125,8 @@ def kinds_of(
         table: the table.
         types: column -> kind.
         missing: texts that mean a missing cell.
-        leave_out: columns that are no features.
-        rows: [R] bool, the rows whose cells are looked at; None: all.
+        leave_out: columns that are not features.
+        rows: [R] bool, the rows whose cells are read; None means all.
 
     Raises:
         ArgumentError: ``types`` has an unknown column or an unknown kind.

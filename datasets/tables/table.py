@@ -16,6 +16,7 @@ import numpy as np
 from hgraph.datasets.tables import text_rows
 from hgraph.datasets.tables.cells import items, text
 from hgraph.errors import ArgumentError, ArgumentTypeError, DataError, HgraphError, MissingPackageError
+from hgraph.files import valid_path
 from hgraph.memory import check_memory
 
 __all__ = ["Column", "Table", "cells_of", "joined", "read_table", "wrong"]
@@ -44,11 +45,13 @@ class Column:
         name: the name in the header.
         chunks: cells joined by a zero character.
         listed: whether cells were sequences, now joined by `MEMBER`.
+        whole: whether all cells were integers, not texts of digits.
     """
 
     name: str
     chunks: list[str] = field(default_factory=list)
     listed: bool = False
+    whole: bool = False
 
     def add(self, cells: Sequence[str]) -> bool:
         """Append cells (at least one), without surrounding spaces; False if one contains a zero character."""
@@ -77,7 +80,7 @@ class Table:
         num_rows: R.
         place: function of a row (from 0) to its position, such as ``"nodes.csv:2"``.
         parsed: cached numbers by (column, kind).
-        decimal: the decimal sign of numbers, "." or ","; None: the point, and a comma is refused.
+        decimal: the decimal separator, "." or ","; None means a period, and a comma is refused.
         types: column -> the kind that the file itself states.
     """
 
@@ -125,7 +128,12 @@ def wrong(where: str, expected: str, got: object, hint: str = "") -> DataError:
 
 
 def read_table(
-    source: Any, *, name: str = "table", names: Sequence[str] | None = None, delimiter: str | None = None
+    source: Any,
+    *,
+    name: str = "table",
+    names: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    decimal: str | None = None,
 ) -> Table:
     """Read a table; every cell becomes text, which `from_tables` interprets.
 
@@ -138,14 +146,17 @@ def read_table(
         source: path to a ``.csv``, ``.tsv``, ``.txt``, ``.parquet`` or atomic file; a mapping of column names to
             sequences; a pandas DataFrame; a pyarrow Table; or a `Table`, which is returned as it is.
         name: the name used in errors for a table without a file.
-        names: the columns of a CSV file without a header line. One name, without ``delimiter``, takes each line as a
+        names: the columns of a CSV file without a header line. With one name and no ``delimiter``, each line is one
             cell.
         delimiter: the character between fields; None chooses a tab for ``.tsv``, else the most frequent of comma,
             semicolon, tab and bar in the first line.
+        decimal: the decimal sign of numbers in texts, "." or ","; None: the point, and a comma is refused. Numbers that
+            are no texts, as in Parquet files, are themselves with either sign. A `Table` has its own, unless this is
+            given.
 
     Raises:
         ArgumentError: columns of different lengths, a wrong delimiter.
-        ArgumentTypeError: a source of another type.
+        ArgumentTypeError: a source of an unsupported type.
         DataError: the file is missing or is not such a table; the message gives file, line and column.
         MissingPackageError: Parquet without pyarrow.
 
@@ -154,17 +165,21 @@ def read_table(
     (2, ['31', ''])
     """
     if isinstance(source, Table):
-        return source
+        return source if decimal is None else dataclasses.replace(source, decimal=decimal)
+    return dataclasses.replace(_read(source, name, names, delimiter, decimal), decimal=decimal)
+
+
+def _read(source: Any, name: str, names: Sequence[str] | None, delimiter: str | None, decimal: str | None) -> Table:
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source).expanduser()
+        path = valid_path(source)
         if path.suffix.lower() in (".parquet", ".pq"):
-            return _read_parquet(path)
+            return _read_parquet(path, decimal)
         if names is not None and len(names) == 1 and delimiter is None:
             return _read_lines(path, names[0])
         return _read_csv(path, names, delimiter)
     if isinstance(source, Mapping):
         columns = {str(key): _values(values, f"{name}[{key!r}]") for key, values in source.items()}
-        return _from_columns(columns, name)
+        return _from_columns(columns, name, decimal)
     module = type(source).__module__.split(".")[0]
     if module == "pandas" and hasattr(source, "columns"):
         header = _checked_header([str(c) for c in source.columns], name)
@@ -174,9 +189,9 @@ def read_table(
             [v if p else None for v, p in zip(s.tolist(), ps, strict=True)]
             for s, ps in zip(series, present, strict=True)
         ]
-        return _from_columns(dict(zip(header, filled, strict=True)), name)
+        return _from_columns(dict(zip(header, filled, strict=True)), name, decimal)
     if module == "pyarrow" and hasattr(source, "to_batches"):
-        return _from_batches(source.schema.names, source.to_batches(max_chunksize=_ROWS), name)
+        return _from_batches(source.schema.names, source.to_batches(max_chunksize=_ROWS), name, decimal)
     hint = "Pass a path to CSV or Parquet, a dict of columns, a pandas DataFrame or a pyarrow Table"
     raise ArgumentTypeError(name, "a table", type(source).__name__, hint)
 
@@ -247,7 +262,7 @@ def _checked_header(header: list[str], where: str) -> list[str]:
     return header
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(path: Path, decimal: str | None) -> Table:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -259,14 +274,14 @@ def _read_parquet(path: Path) -> Table:
         with pyarrow.parquet.ParquetFile(path) as file:
             names, rows = list(file.schema_arrow.names), file.metadata.num_rows
             check_memory(str(path), 8 * rows * len(names), f"{rows:,} rows of {len(names):,} columns")
-            return _from_batches(names, file.iter_batches(batch_size=_ROWS), str(path))
+            return _from_batches(names, file.iter_batches(batch_size=_ROWS), str(path), decimal)
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         if isinstance(error, HgraphError):
             raise
         raise DataError(f"{path}: damaged Parquet file ({' '.join(str(error).split())[:200]})") from error
 
 
-def _from_batches(names: Sequence[str], batches: Any, source: str) -> Table:
+def _from_batches(names: Sequence[str], batches: Any, source: str, decimal: str | None) -> Table:
     """Build a table from Arrow record batches."""
     columns = [Column(n) for n in _checked_header(list(names), source)]
     count = 0
@@ -274,12 +289,20 @@ def _from_batches(names: Sequence[str], batches: Any, source: str) -> Table:
         if batch.num_rows == 0:
             continue
         for column, array in zip(columns, batch.columns, strict=True):
-            _fill(column, _arrow_cells(array), source, count)
+            column.whole = _is_whole(array) and (column.whole or not count)
+            _fill(column, _arrow_cells(array, decimal), source, count, decimal)
         count += batch.num_rows
     return Table(source, {c.name: c for c in columns}, count, lambda row: f"{source}, row {row} (from 0)")
 
 
-def _arrow_cells(array: Any) -> list[Any]:
+def _is_whole(array: Any) -> bool:
+    import pyarrow as pa
+
+    kind = array.type
+    return bool(pa.types.is_integer(kind.value_type if pa.types.is_dictionary(kind) else kind)) and not array.null_count
+
+
+def _arrow_cells(array: Any, decimal: str | None) -> list[Any]:
     """The cells of an Arrow array; numbers are converted to text by Arrow."""
     import pyarrow as pa
 
@@ -292,6 +315,8 @@ def _arrow_cells(array: Any) -> list[Any]:
         import pyarrow.compute
 
         array = pyarrow.compute.if_else(pyarrow.compute.is_nan(array), None, array)
+        if decimal == ",":
+            return array.to_pylist()
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         return array.cast(pa.string()).fill_null("").to_pylist()
     return array.to_pylist()
@@ -309,22 +334,22 @@ def _values(values: Any, name: str) -> list[Any]:
     return items
 
 
-def _from_columns(columns: dict[str, list[Any]], source: str) -> Table:
+def _from_columns(columns: dict[str, list[Any]], source: str, decimal: str | None) -> Table:
     header = _checked_header(list(columns), source)
     lengths = {n: len(values) for n, values in zip(header, columns.values(), strict=True)}
     if len(set(lengths.values())) > 1:
         raise ArgumentError(source, "columns of equal length", lengths)
     made = {}
     for n, values in zip(header, columns.values(), strict=True):
-        made[n] = Column(n)
+        made[n] = Column(n, whole=all(type(value) is int for value in values))
         for start in range(0, len(values), _ROWS):
-            _fill(made[n], values[start : start + _ROWS], source, start)
+            _fill(made[n], values[start : start + _ROWS], source, start, decimal)
     rows = next(iter(lengths.values()))
     return Table(source, made, rows, lambda row: f"{source}, row {row} (from 0)")
 
 
-def _fill(column: Column, values: list[Any], source: str, first: int) -> None:
-    """Append cells of any type as text; ``first`` is the row of the first of them."""
+def _fill(column: Column, values: list[Any], source: str, first: int, decimal: str | None) -> None:
+    """Append cells of any type as text, with that decimal sign; ``first`` is the row of the first of them."""
 
     def refuse(row: int, expected: str, got: object, hint: str = "") -> DataError:
         return wrong(f"{source}, row {first + row} (from 0): column {column.name!r}", expected, got, hint)
@@ -334,7 +359,7 @@ def _fill(column: Column, values: list[Any], source: str, first: int) -> None:
     for row, value in enumerate(values):
         try:
             inside = None if isinstance(value, str) else items(value)
-            cell = text(value) if inside is None else MEMBER.join(map(text, inside))
+            cell = text(value, decimal) if inside is None else MEMBER.join(text(item, decimal) for item in inside)
         except TypeError as error:
             raise refuse(row, "text, a number, a date or a sequence of these", error) from None
         mixed = inside is None and column.listed and cell != ""

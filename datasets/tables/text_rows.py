@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ _ATOMIC = (".inter", ".user", ".item", ".kg", ".link", ".net")
 _TYPES = ("token", "token_seq", "float", "float_seq")
 _KINDS = {"token": "categorical", "token_seq": "text", "float": "numeric"}
 
-__all__ = ["Reader", "chunks", "header", "is_typed", "line_of", "opened", "types_of"]
+__all__ = ["Reader", "chunks", "header", "is_typed", "line_of", "not_csv", "opened", "types_of"]
 
 
 @dataclass
@@ -54,14 +55,30 @@ def opened(path: Path, delimiter: str | None, *, titled: bool = True) -> Iterato
             try:
                 yield reader
             except csv.Error as error:
-                hint = "Check for a quote that is not closed or is followed by text; double the quotes inside a field"
-                raise DataError(f"{path}:{reader.lines + reader.rows.line_num}: not CSV ({error}). {hint}") from error
+                last = reader.lines + reader.rows.line_num
+                raise DataError(f"{path}:{not_csv(path, delimiter, last, error)}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}:{_undecodable_line(path)}: not UTF-8 text. Save the table as CSV in UTF-8") from error
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def not_csv(path: Path, delimiter: str, last: int, error: csv.Error) -> str:
+    """The line and the message for a record in which the csv module gave up at line ``last``.
+
+    The line is that where the quote at fault opens: a quote that is not closed takes in all lines up to the next one.
+    """
+    hint = "Check for a quote that is not closed or is followed by text; double the quotes inside a field"
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        text = "".join(itertools.islice(file, last))
+    ends = re.escape(delimiter) + r"\r\n"
+    for match in re.finditer(rf'(?<![^{ends}])"(?:[^"]|"")*("?)([^{ends}]?)', text):
+        if not match[1] or match[2]:
+            last = text.count("\n", 0, match.start()) + 1
+            break
+    return f"{last}: not CSV ({error}). {hint}"
 
 
 def _after_comments(file: IO[str], path: Path, delimiter: str | None, titled: bool) -> tuple[int, str]:
@@ -121,7 +138,7 @@ def types_of(path: Path) -> dict[str, str]:
 def _untyped(reader: Reader, field: str) -> tuple[str, str]:
     name, colon, kind = field.strip().rpartition(":")
     if not (name and colon and kind in _TYPES):
-        hint = "This file name is RecBole's; for a table with plain names, rename the file to .tsv"
+        hint = "This extension is for RecBole files; if the columns have plain names, rename the file to .tsv"
         expected = f"columns called name:type, with a type among {', '.join(_TYPES)}"
         raise DataError(f"{reader.path}:{reader.lines + 1}: expected {expected}, got {field[:60]!r}. {hint}")
     return name, kind

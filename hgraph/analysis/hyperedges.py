@@ -107,7 +107,7 @@ def draw_hyperedges(
     gray = _gray(image)
     count = len(times)
     if names is not None and len(names) != count:
-        raise ArgumentError("names", f"{count} texts (one per hyperedge)", len(names))
+        raise ArgumentError("names", f"{count} strings (one per hyperedge)", len(names))
     if isinstance(columns, bool) or not isinstance(columns, int) or columns < 1:
         raise ArgumentError("columns", "1 or more", repr(columns))
     lines = -(-(count + 1) // columns)

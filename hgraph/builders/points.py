@@ -44,15 +44,15 @@ def knn_hypergraph(
         metric: ``"euclidean"``; or ``"cosine"``, which divides each point by its length first, so that only directions
             are compared; points of length 0 are not changed.
         include_self: whether point i is a member of hyperedge i.
-        batch: [N] integers, or None: neighbors are points with the same number, at most k of them.
+        batch: [N] integers, the example of each point, or None; each point gets at most k neighbors, from its example.
         chunk: number of points per chunk: memory O(N k + N F + chunk^2 + chunk k F), time O(N^2 F).
 
     Returns:
         N nodes and N hyperedges of k + 1 members (k without ``include_self``, fewer in a small example of a batch).
 
     Raises:
-        ArgumentError: not two dimensions, values that are not finite, k or chunk out of range, another metric, or a
-            batch of another length.
+        ArgumentError: not two dimensions, values that are not finite, k or chunk out of range, an unknown metric, or a
+            batch whose length is not N.
         ArgumentTypeError: complex points.
 
     >>> knn_hypergraph([[0.0], [1.0], [5.0]], k=1).to_lists()
@@ -71,7 +71,7 @@ def knn_hypergraph(
 def knn_graph(
     x: Any, k: int, *, metric: str = "euclidean", batch: Any = None, directed: bool = True, chunk: int = 2048
 ) -> Graph:
-    r"""An edge from each of its k nearest neighbors to every point: point i receives messages from them.
+    r"""Connect each point with its k nearest neighbors: point i receives messages from them.
 
     Use it for layers over graphs, on points of one example or of a batch; the neighbors are those of `knn_hypergraph`.
 
@@ -81,7 +81,7 @@ def knn_graph(
         x: [N, F] points, floats or integers, without NaN or infinity.
         k: number of neighbors, 0 .. N-1.
         metric: ``"euclidean"`` or ``"cosine"``, as in `knn_hypergraph`.
-        batch: [N] integers, or None: neighbors are points with the same number, at most k of them.
+        batch: [N] integers, the example of each point, or None; each point gets at most k neighbors, from its example.
         directed: if False, each missing reverse edge is added.
         chunk: number of points per chunk, see `knn_hypergraph`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,7 +61,7 @@ def bench(
         int,
         whole(
             high=4096,
-            help="Number of threads. With 1 thread CPU time is measured, with more wall-clock time.",
+            help="Number of threads. With one, CPU time is measured; with several, wall-clock time.",
         ),
     ] = 1,
     rounds: Annotated[int, whole(low=2, help="Maximum number of rounds per method.")] = 15,
@@ -101,16 +102,18 @@ def bench(
     common = ["--only", only, "--threads", str(threads), "--rounds", str(rounds), "--seconds", str(seconds)]
     names = [s.value for s in chosen]
     process: dict[str, Any] = {"threads": threads, "allocator": allocator.value}
+    suffix = _suffix(threads, allocator, device)
+    files = [out / f"{name}{suffix}.csv" for name in names]
+    for file in [out / "compare.csv"] if compare is not None else files:
+        _check_own(file)
     if compare is not None:
         _compare(compare, names, common, {**process, "own_suites": own_suites}, out, quiet, as_json)
         return
-    suffix = _suffix(threads, allocator, device)
     command = [*names, *common, "--device", device, "--out", str(out.resolve()), f"--suffix={suffix}"]
     from hgraph.benchmarks import launch
 
     begin = time.time()
     code = launch.start(command, **process, quiet=quiet, tables="stderr" if as_json else "stdout")
-    files = [out / f"{name}{suffix}.csv" for name in names]
     files = [file for file in files if file.exists() and file.stat().st_mtime >= begin - 1]
     if as_json:
         typer.echo(json.dumps({"files": [str(f) for f in files], "rows": _read(files)}))
@@ -124,6 +127,18 @@ def bench(
         raise HgraphError(
             "some cases were not measured because of the errors above; cases with wrong results are not timed"
         )
+
+
+def _check_own(file: Path) -> None:
+    """Refuse to replace a table of something else, or the picture of a table that is not there."""
+    picture = file.with_suffix(".png")
+    foreign = picture if picture.exists() and not file.exists() else None
+    if file.exists():
+        with suppress(OSError), file.open("rb") as lines:
+            foreign = None if lines.readline(64).startswith(b"suite,case,") else file
+    if foreign is not None:
+        hint = "Choose another folder, or move the file"
+        raise ArgumentError("out", "a folder whose files of these names are of hgraph bench", str(foreign), hint)
 
 
 def _suffix(threads: int, allocator: Allocator, device: str) -> str:

@@ -71,15 +71,19 @@ def build(
             "or .nt file."
         ),
     ] = None,
+    node_type: Annotated[
+        str | None, typer.Option(help="Column of the nodes file with the kind of each node, for triples: see hgt.")
+    ] = None,
     knn: Annotated[
         int | None,
-        whole(help="Number of neighbors: connect each node with those of the nearest features, by a hyperedge."),
+        whole(help="Number of neighbors: one hyperedge per node joins it with the nodes of the nearest features."),
     ] = None,
     metric: Annotated[Metric | None, typer.Option(help="Distance of --knn; default euclidean.")] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Column of the nodes file to predict; repeat it for several labels per node, columns of 1/0 or yes/no."
+            help="Column of the nodes file to predict; for several labels per node, repeat it with columns of 1/0 or "
+            "yes/no."
         ),
     ] = None,
     column: ColumnOption = None,
@@ -105,7 +109,10 @@ def build(
     directed: Annotated[bool, typer.Option("--directed", help="Messages flow from source to target only.")] = False,
     duplicates: Annotated[Duplicates, typer.Option(help="What to do with repeated pairs.")] = Duplicates.ERROR,
     separator: Annotated[
-        str | None, typer.Option(help="Separator of members; default: the first of ; | tab , space.")
+        str | None,
+        typer.Option(
+            help="Separator of members; default: the first that occurs of semicolon, bar, tab, comma and space."
+        ),
     ] = None,
     split: Annotated[
         Split, typer.Option(help="How nodes are divided into train, validation and test.")
@@ -132,10 +139,11 @@ def build(
     from hgraph.datasets import from_tables, read_table, save
     from hgraph.datasets.folder import check_place
     from hgraph.datasets.tables.hif import is_graph_file
+    from hgraph.datasets.tables.kinds import MISSING
 
     reading = TableOptions.of(column, delimiter, decimal, missing)
     has_nodes = nodes is not None or hyperedges is not None or is_graph_file(edges)
-    uses_columns = bool(label or kind) or split is not Split.STRATIFIED
+    uses_columns = bool(label or kind or node_type) or split is not Split.STRATIFIED
     needed = {
         "--out": out is None,
         "--hyperedges, --edges or --knn": hyperedges is None and edges is None and knn is None,
@@ -161,9 +169,10 @@ def build(
         directed=directed,
         duplicates=duplicates.value,
         separator=separator,
+        node_type=node_type,
         knn=knn,
         metric="euclidean" if metric is None else metric.value,
-        **({} if reading.missing is None else {"missing": reading.missing}),
+        missing=reading.missing_with(MISSING) or MISSING,
         decimal=decimal,  # type: ignore[arg-type]
         delimiter=delimiter,
         split=split.value,
@@ -183,7 +192,15 @@ def build(
     for key, value in summary.items():
         text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         typer.echo(f"{key.ljust(9)}  {text}")
-    typer.echo(f"\nto train:  hgraph train {_argument(out)} --model {'gcn' if edges else 'hgnn+'}" if label else "")
+    typer.echo(f"\nto train:  hgraph train {_argument(out)} --model {_model_for(dataset[0])}" if label else "")
+
+
+def _model_for(data: Data) -> str:
+    from hgraph.structure import Graph
+
+    if "relation" in data.meta:
+        return "hgt" if "node_type" in data.meta else "rgcn"
+    return "gcn" if isinstance(data.structure, Graph) else "hgnn+"
 
 
 def _missing_options(names: list[str]) -> ArgumentError:
@@ -206,14 +223,19 @@ def _summary(dataset: Dataset, out: Path) -> dict[str, Any]:
         "features": data.num_features,
         "columns": {} if encoder is None else {c.name: c.kind for c in encoder.codings},
     }
+    # a column of dirty numbers becomes categories or text: this must not be lost in a long list of columns
+    words = {} if encoder is None else {c.name: c for c in encoder.codings if c.kind in ("categorical", "text")}
+    if words:
+        what = {"categorical": "categories", "text": "words"}
+        summary["as words"] = {name: f"({len(c.words):,} {what[c.kind]})" for name, c in words.items()}
     if data.meta.get("class_names"):
         if data.y.dim() > 1:
             counts = (data.y == 1).sum(0).tolist()
         else:
             counts = data.y[data.y >= 0].bincount(minlength=data.num_classes).tolist()
         summary["labels" if data.y.dim() > 1 else "classes"] = dict(zip(data.meta["class_names"], counts, strict=True))
-        if missing := int((~labeled(data.y)).sum()):
-            summary["no label"] = missing
+    if dataset.target_spec.get("kind") != "none" and (missing := int((~labeled(data.y)).sum())):
+        summary["no label"] = missing
     if "default" in data.splits:
         parts = data.split()
         summary["split"] = {name: len(getattr(parts, name)) for name in ("train", "val", "test")}

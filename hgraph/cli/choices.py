@@ -16,12 +16,14 @@ __all__ = [
     "TEACHERS",
     "TOWERS",
     "TRIPLES",
+    "TYPED",
     "ClassWeight",
     "Network",
     "PairSplit",
     "Pretrained",
     "Select",
     "Teacher",
+    "Tunable",
     "listed",
     "named",
     "value_of",
@@ -29,7 +31,8 @@ __all__ = [
 
 _CLASSIFY = select(task="node classification")
 TEACHERS = tuple(entry.name for entry in _CLASSIFY if entry.data in ("graph", "hypergraph"))
-CLASSIFIERS = (*TEACHERS, *(entry.name for entry in _CLASSIFY if entry.data == "features"))
+TYPED = tuple(entry.name for entry in _CLASSIFY if entry.data == "knowledge graph")
+CLASSIFIERS = (*TEACHERS, *(entry.name for entry in _CLASSIFY if entry.data == "features"), *TYPED)
 TRIPLES = tuple(entry.name for entry in select(task="triple completion"))
 RECOMMENDERS = tuple(entry.name for entry in select(task="recommendation"))
 # the student of the other recommenders
@@ -50,7 +53,7 @@ E = TypeVar("E", bound=Enum)
 
 
 def named(kind: type[E], help: str, *flags: str) -> Any:
-    """The option of a model by name: its help lists the names, and an unknown name is met with the nearest."""
+    """The option of a model by name: its help lists the names; the error for an unknown one suggests the nearest."""
     import typer
 
     names = [str(choice.value) for choice in kind]
@@ -108,6 +111,14 @@ class Network(Enum):
 
     _ignore_ = ["name_"]  # noqa: RUF012 - the protocol of enum
     for name_ in (*CLASSIFIERS, *RECOMMENDERS, *TRIPLES):
+        vars()[name_] = name_
+
+
+class Tunable(Enum):
+    """Networks whose hyperparameters can be searched."""
+
+    _ignore_ = ["name_"]  # noqa: RUF012 - the protocol of enum
+    for name_ in (*CLASSIFIERS, *RECOMMENDERS):
         vars()[name_] = name_
 
 

@@ -49,7 +49,7 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             with _notes(bool(kwargs.get("quiet")), command):
-                command(*args, **kwargs)
+                command(*args, **{name: _expanded(value) for name, value in kwargs.items()})
         except HgraphError as error:
             typer.echo("hgraph: error: " + located(" ".join(str(error).split()), command), err=True)
             raise typer.Exit(2) from None
@@ -66,12 +66,17 @@ def plain_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def _expanded(value: Any) -> Any:
+    """A path with ``~`` expanded: shells do not expand it in --out=~/runs."""
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
+
+
 def absolute(source: str) -> str:
     """The name of a data set, or the absolute path of a folder, so that a run finds it from any folder."""
     from hgraph import datasets
 
     named = "/" not in source and not source.startswith((".", "~")) and source in datasets.names()
-    return source if named else str(Path(source).expanduser().resolve())
+    return source if named else str(Path(os.path.expanduser(source)).resolve())
 
 
 _NODE_TASKS = ("node classification", "node regression")
@@ -110,7 +115,13 @@ def device_of(name: str) -> torch.device:
 
 def run_folder(out: Path | None, dataset: str, what: str, seed: int) -> Path:
     """Return ``out``, or by default a folder named after the data set, the model and the seed."""
-    return out or Path("runs") / f"{Path(dataset).resolve().name}-{what}-{seed}"
+    return out or Path("runs") / f"{short_name(dataset)}-{what}-{seed}"
+
+
+def short_name(dataset: str) -> str:
+    """The name of a data set, of its folder, or of a file without its ending."""
+    place = Path(os.path.expanduser(dataset)).resolve()
+    return place.stem if place.is_file() else place.name
 
 
 def environment_info() -> dict[str, Any]:

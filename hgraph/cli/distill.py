@@ -44,6 +44,7 @@ from hgraph.cli.towers import STEPS, distill_run, is_run
 from hgraph.cli.trained import check_run
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
+from hgraph.report import escaped
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +83,7 @@ def distill(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="A name of `hgraph datasets list`, a folder you built, or a run of `hgraph train` or `hgraph tune`."
+            help="A name from `hgraph datasets list`, a folder you built, or a run of `hgraph train` or `hgraph tune`."
         ),
     ],
     teacher: Annotated[Teacher, named(Teacher, "Teacher network.")] = Teacher("hgnn"),
@@ -204,7 +205,8 @@ def distill(
         headings: dict[str, Any] = {"names": names, "title": title, "config": config}
         more = [*([rows] if rows else []), *added(loaded, teacher_entry)]
         more += [_POSITIONED] if objective is Objective.NOSMOG else []
-        headings["notes"] = [*_about(loaded), *(n if n == rows else f"{teacher_entry.title}: {n}" for n in more)]
+        own = [n if n == rows else escaped(f"{teacher_entry.title}: {n}") for n in more]  # rows is Markdown
+        headings["notes"] = [*map(escaped, _about(loaded)), *own]
         try:
             _export(networks["student"], folder / "student", data, temperature, on.task, more)
             Inputs.of(data).save(folder / "student")
@@ -241,6 +243,8 @@ def _metric_on_new_rows(
         if options["positions"] is not None:
             found = _without_positions(network, on, task)
         how = "the test nodes that were left out of training"
+    elif on.model.of_one_graph:
+        return ""
     else:
         data = prepare(on.dataset, on.model, Setting.PRODUCTION, options["seed"]).to(where)
         split, size = split_of(Setting.PRODUCTION), 0 if options["positions"] is None else POSITIONS

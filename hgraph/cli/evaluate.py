@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from hgraph.cli import graphs
 from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, print_results
 from hgraph.cli.node_runs import figures_of
 from hgraph.cli.recommenders import evaluate_recommender
@@ -45,14 +46,22 @@ def evaluate(
             )
         evaluate_recommender(run, device, root, as_json)
         return
+    if config.get("kind") == graphs.KIND:
+        if dataset is not None:
+            raise ArgumentError("dataset", "no value, because this is a run of graphs", repr(dataset))
+        graphs.evaluate_graphs(run, device, root, as_json)
+        return
     if config.get("kind") == KIND:
         if dataset is not None:
             raise ArgumentError(
-                "dataset", "no value, because the embeddings are of the nodes of the run", repr(dataset)
+                "dataset", "no value, because the embeddings belong to the nodes of this run", repr(dataset)
             )
         evaluate_triples(run, device, root, as_json)
         return
     run_of = read_settings(run, config)
+    if dataset is not None and run_of.model.data == "knowledge graph":
+        expected = f"no value, because {run_of.model.title} knows the relations of its own data set only"
+        raise ArgumentError("dataset", expected, repr(dataset))
     with nullcontext() if dataset is not None else naming("source", run / "config.json"):
         loaded = load(source_of(run, run_of, dataset), root=root, seed=run_of.seed)
     data = prepare(loaded, run_of.model, run_of.setting, run_of.seed)

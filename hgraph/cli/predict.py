@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgraph.cli.common import LOG, QuietOption, RootOption, check_file, device_of, plain_errors
+from hgraph.cli.completions import Query, complete, is_triples_run
+from hgraph.cli.completions import describe as describe_triples
 from hgraph.cli.node_runs import class_names
+from hgraph.cli.numbers import whole
 from hgraph.cli.predictions import prediction_writer
 from hgraph.cli.reading import ColumnOption, DecimalOption, MissingOption, TableOptions
 from hgraph.cli.students import Program, ProgramOption, predictor_of, student_of
-from hgraph.cli.teachers import as_graph, as_hypergraph
+from hgraph.cli.teachers import structure_for
 from hgraph.cli.towers import is_run
-from hgraph.cli.trained import check_run, config_of, encode_for_run, load_weights, read_settings, source_of
+from hgraph.cli.trained import RunSettings, check_run, config_of, encode_for_run, load_weights, read_settings, source_of
 from hgraph.errors import ArgumentError, DataError
 from hgraph.schema import naming
 
@@ -41,7 +44,9 @@ def predict(
     run: RunArgument,
     rows: Annotated[
         Path | None,
-        typer.Argument(help="CSV or Parquet file of rows; default: the unlabeled nodes of the run's data set."),
+        typer.Argument(
+            help="CSV or Parquet file of rows, or of triples to complete; default: the unlabeled nodes of the data set."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File to write (.csv, .tsv or .parquet); default: standard output.")
@@ -64,6 +69,14 @@ def predict(
     column: ColumnOption = None,
     decimal: DecimalOption = None,
     missing: MissingOption = None,
+    head: Annotated[
+        str | None, typer.Option(help="Of a run of triples: the head; finds tails. With --relation.")
+    ] = None,
+    relation: Annotated[str | None, typer.Option(help="Of a run of triples: the relation.")] = None,
+    tail: Annotated[
+        str | None, typer.Option(help="Of a run of triples: the tail; finds heads. With --relation.")
+    ] = None,
+    k: Annotated[int | None, whole("-k", help="Of a run of triples: number of nodes; default 10.")] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Other data with the same columns; its unlabeled nodes are predicted.")
     ] = None,
@@ -82,14 +95,32 @@ def predict(
     --hyperedges or --edges, the trained network predicts new nodes, which may be connected to known nodes.
 
     The output has one row per input row, in order (without rows: one per predicted node), with the columns id (if
-    present), label and probability. For regression, the column prediction replaces label and probability; with several
-    labels per node, the column labels does. A file given with --out appears only when it is complete. The number of
-    unknown categories is printed to stderr.
+    present), label and probability. For regression, a column `prediction` replaces label and probability; for several
+    labels per node, a column `labels` replaces them.
+
+    The run of a model of triples completes triples: those of a file with the columns head, relation and tail, in which
+    either the head or the tail is empty or ?, or the one given by --relation and --head or --tail. The best -k
+    nodes are written with their scores, without those that form a known triple.
+
+    A file given with --out appears only when it is complete. The number of unknown categories is printed to stderr.
     """
+    reading = TableOptions.of(column, delimiter, decimal, missing)
+    query = Query(head, relation, tail, k)
+    if is_triples_run(run):
+        others = {"proba": proba, "id": key, "hyperedges": hyperedges, "edges": edges, "dataset": dataset}
+        _reject(
+            others | {"all": every, "program": program, "decimal": decimal, "missing": missing},
+            "embeddings of triples only complete triples",
+        )
+        if describe:
+            describe_triples(run, root, as_json)
+            return
+        complete(run, rows, query, reading, out=out, device=device, root=root, as_json=as_json)
+        return
+    _reject(query.given(), "only a run of triples completes triples")
     if describe:
         _describe(run, as_json)
         return
-    reading = TableOptions.of(column, delimiter, decimal, missing)
     links = {"hyperedges": hyperedges, "edges": edges}
     if hyperedges is not None and edges is not None:
         raise ArgumentError("edges", "either --hyperedges or --edges", "both")
@@ -106,9 +137,12 @@ def predict(
             )
         predictor = predictor_of(run, program)
         named = dict(reading.columns)
+        if predictor.ids and key is not None:
+            named, key = {"id": key} | named, None
         if key is None and "id" not in predictor.columns:
             key = named.pop("id", None)
-        predictor.reading(columns=named, decimal=decimal, missing=reading.missing)
+        known = () if predictor.encoder is None else predictor.encoder.missing
+        predictor.reading(columns=named, decimal=decimal, missing=reading.missing_with(known))
         task, classes = predictor.task, predictor.classes
         blocks = _student_blocks(predictor, rows, key, delimiter)
     else:
@@ -126,6 +160,11 @@ def predict(
     LOG.info("%s rows predicted", f"{count:,}")
     if predictor is not None:
         _warn_unseen(predictor)
+
+
+def _reject(given: dict[str, Any], reason: str) -> None:
+    for name in (name for name, value in given.items() if value not in (None, False)):
+        raise ArgumentError(name, f"no value, because {reason}", "a value")
 
 
 def _is_without_student(run: Path) -> bool:
@@ -152,13 +191,13 @@ def _student_blocks(predictor: Predictor, rows: Path, key: str | None, delimiter
     names = [] if first is None else list(first[0])
     if key is not None and first is not None and key not in names:
         raise ArgumentError("id", f"a column of {rows}: {names}", repr(key))
-    name = key if key is not None else _default_id(names, predictor.columns)
+    name = key if key is not None else _default_id(names, () if predictor.ids else predictor.columns)
     if name is None and first is not None and (others := [n for n in names if n not in predictor.columns]):
         LOG.info("no column of ids was found, so predictions are in the order of the rows; choose one of %s with "
                  "--column id=NAME", ", ".join(others[:10]))  # fmt: skip
     yield name
     for columns, probabilities in itertools.chain([] if first is None else [first], found):
-        yield None if name is None else [str(cell) for cell in columns[name]], probabilities
+        yield None if name is None else list(columns[name]), probabilities
 
 
 def _default_id(names: Iterable[str], features: Iterable[str]) -> str | None:
@@ -217,15 +256,26 @@ def _network_blocks(
         card = datasets.info(place)
         options: dict[str, Any] = {"seed": settings.seed} if "seed" in card.options else {}
         loaded = datasets.load(place, root=root, **options)
+    if settings.model.data == "knowledge graph" and (dataset is not None or rows is not None):
+        name, given = ("dataset", dataset) if rows is None else ("rows", rows)
+        hint = (
+            "Add new nodes and their triples to the tables, and build and train again; `hgraph distill RUN` trains a "
+        )
+        hint += "student that needs only rows"
+        expected = f"no value, because {settings.model.title} knows the relations of its own data set only"
+        raise ArgumentError(name, expected, str(given), hint)
     data = _without_classes(run, loaded[0])
     data = encode_for_run(run, data, dataset, settings.source, root, settings.seed)
     name = "teacher" if settings.distilled else "model"
-    network = load_weights(settings.networks(data)[name], run, name, data, place)
+    sizes = data
+    if settings.model.data == "knowledge graph":
+        sizes = dataclasses.replace(data, structure=structure_for(settings.model, data))  # type: ignore[arg-type]
+    network = load_weights(settings.networks(sizes)[name], run, name, data, place)
     classes = tuple(class_names(data))
     kind = settings.model.data
     if rows is not None and kind != "features" and not any(links.values()) and not joins_neighbors(data):
         raise ArgumentError("hyperedges", "--hyperedges or --edges of the new nodes", "none", _no_links(run))
-    chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y)
+    chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y) & _may_have_labels(data)
     if rows is not None:
         known = data.num_nodes
         data = with_new_nodes(data, rows, links, reading)
@@ -234,11 +284,29 @@ def _network_blocks(
         raise ArgumentError(
             "rows", "nodes without a label", "none in the data set", "Pass --all to predict labeled nodes, too"
         )
-    predicted = settings.task.activate(_outputs(network, data, kind, where)[chosen])
+    predicted = settings.task.activate(_outputs(network, data, settings, where)[chosen])
     names = data.meta.get("node_names")
     at = chosen.nonzero().flatten().tolist()
-    ids = [str(i if names is None else names[i]) for i in at]
-    return iter([reading.columns.get("id", "id"), (ids, predicted)]), settings.task, classes
+    ids: list[Any] = [str(i if names is None else names[i]) for i in at]
+    if data.meta.get("node_name_type") == "integer":  # as in the table of the nodes
+        ids = [int(name) for name in ids]
+    key = reading.columns.get("id") or dict(data.meta.get("columns") or {}).get("id", "id")
+    return iter([key, (ids, predicted)]), settings.task, classes
+
+
+def _may_have_labels(data: Data) -> Tensor:
+    """[N] the nodes of the types that have labels, such as papers and not their authors; all without types."""
+    import torch
+
+    from hgraph.data.labels import labeled
+
+    types = data.meta.get("node_type")
+    if types is None:
+        return torch.ones(data.num_nodes, dtype=torch.bool)
+    found = torch.isin(types, types[labeled(data.y)])
+    if bool((~found).any()):
+        LOG.info("%s nodes of types without labels are left out; --all predicts them, too", f"{int((~found).sum()):,}")
+    return found
 
 
 def _without_classes(run: Path, data: Data) -> Data:
@@ -253,14 +321,17 @@ def _without_classes(run: Path, data: Data) -> Data:
 
 
 def _no_links(run: Path) -> str:
-    return f"{run} is a network that needs a structure; `hgraph distill` trains a student that needs only rows"
+    student = run / "student"
+    if (student / "student" / "student.json").is_file():
+        return f"{run} is a network that needs a structure; for its student, which needs only rows, pass {student}"
+    return f"{run} is a network that needs a structure; `hgraph distill {run}` trains a student that needs only rows"
 
 
-def _outputs(network: Any, data: Data, kind: str, where: Any) -> Tensor:
+def _outputs(network: Any, data: Data, settings: RunSettings, where: Any) -> Tensor:
     import torch
 
-    adapt = {"graph": as_graph, "hypergraph": as_hypergraph}.get(kind)
-    inputs = (data.x.to(where), *(() if adapt is None else (adapt(data.structure).to(where),)))
+    structure = structure_for(settings.model, data)
+    inputs = (data.x.to(where), *(() if structure is None else (structure.to(where),)))
     with torch.inference_mode():
         return network.to(where).eval()(*inputs).cpu()
 
@@ -274,13 +345,15 @@ def _describe(run: Path, as_json: bool) -> None:
     try:
         predictor = predictor_of(run, None)
         encoder, features, classes = predictor.encoder, predictor.feature_names, predictor.classes
-        classes = classes if predictor.task.has_classes else ()
+        classes, ids = classes if predictor.task.has_classes else (), predictor.ids
     except DataError:
         found = None if is_run(str(run)) else Inputs.load(run)
         if found is None:
             raise
-        encoder, features, classes = found.encoder, found.feature_names or (), found.class_names or ()
+        encoder, features, classes, ids = found.encoder, found.feature_names or (), found.class_names or (), ()
     columns = columns_of(encoder, features)
+    if ids:
+        columns = {"id": {"kind": f"one of {len(ids):,} nodes, such as {ids[0]}"}}
     if as_json:
         typer.echo(json.dumps({"columns": columns, "classes": list(classes)}))
         return

@@ -37,10 +37,11 @@ class PredictionWriter:
         if self._rows is not None:
             self._rows.writerow(self.header)
         self._table: Any = None
+        self._schema: Any = None
 
-    def add(self, predicted: Tensor, ids: Sequence[str] | None) -> None:
-        """Write a block of rows with these probabilities or numbers [R, C]."""
-        columns: list[Sequence[Any]] = [] if self.key is None else [list(ids or [])]
+    def add(self, predicted: Tensor, ids: Sequence[Any] | None) -> None:
+        """Write a block of rows with these probabilities or numbers [R, C]; Parquet keeps the type of the ids."""
+        columns: list[Sequence[Any]] = [] if self.key is None else [self._ids(ids or [])]
         columns += self.task.columns(predicted, self.classes, proba=self.proba).values()
         self.count += len(predicted)
         if self.kind == "parquet":
@@ -62,16 +63,26 @@ class PredictionWriter:
                 self._add_arrow([[] for _ in self.header])
             self._table.close()
 
+    def _ids(self, ids: Sequence[Any]) -> list[Any]:
+        from hgraph.datasets.tables.cells import text
+
+        if self.kind == "parquet":
+            return list(ids)
+        return [cell if self.kind == "json" and type(cell) is int else text(cell) for cell in ids]
+
     def _add_arrow(self, columns: list[Sequence[Any]]) -> None:
         import pyarrow
         import pyarrow.parquet
 
-        kinds = [pyarrow.string() if n in (self.key, "label", "labels") else pyarrow.float64() for n in self.header]
-        schema = pyarrow.schema(list(zip(self.header, kinds, strict=True)))
         if self._table is None:
-            self._table = pyarrow.parquet.ParquetWriter(self.file, schema)
-        arrays = [pyarrow.array(c, k) for c, k in zip(columns, kinds, strict=True)]
-        self._table.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+            kinds = [pyarrow.string() if n in ("label", "labels") else pyarrow.float64() for n in self.header]
+            if self.key is not None:
+                found = pyarrow.array(columns[0]).type
+                kinds[0] = pyarrow.string() if pyarrow.types.is_null(found) else found
+            self._schema = pyarrow.schema(list(zip(self.header, kinds, strict=True)))
+            self._table = pyarrow.parquet.ParquetWriter(self.file, self._schema)
+        arrays = [pyarrow.array(c, k) for c, k in zip(columns, self._schema.types, strict=True)]
+        self._table.write_table(pyarrow.Table.from_arrays(arrays, schema=self._schema))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -13,18 +14,21 @@ __all__ = ["ColumnOption", "DecimalOption", "DelimiterOption", "MissingOption", 
 
 ColumnOption = Annotated[
     list[str] | None,
-    typer.Option("--column", help="NEW=OLD: the column OLD of a table is read as NEW, a role or a name; repeatable."),
+    typer.Option(
+        "--column",
+        help="NEW=OLD: read the column OLD as NEW, which is a role (such as id) or a feature name; repeatable.",
+    ),
 ]
 DelimiterOption = Annotated[
-    str | None, typer.Option("--delimiter", help="Delimiter of CSV files; default: found from the first line.")
+    str | None, typer.Option("--delimiter", help="Delimiter of CSV files; default: detected from the first line.")
 ]
 DecimalOption = Annotated[str | None, typer.Option("--decimal", help="Decimal separator of numbers, . or ,.")]
 MissingOption = Annotated[
     str | None,
     typer.Option(
         "--missing",
-        help="Values to read as missing, separated by commas; pass '' to treat only empty cells as missing. "
-        "Default: NA, None, null, ...",
+        help="More values to read as missing, separated by commas, besides NA, None, null, ... With '' only empty "
+        "cells are missing; with a comma at the start (',-') only empty cells and the given values.",
     ),
 ]
 
@@ -35,15 +39,17 @@ class TableOptions:
 
     Args:
         columns: new name -> old name.
-        delimiter: the character between fields; None finds it.
-        decimal: the decimal sign; None is the default of the command.
-        missing: texts of missing cells; None are the default of the command.
+        delimiter: the character between fields; None detects it.
+        decimal: the decimal separator; None is the default of the command.
+        missing: more texts of missing cells; None are those of the command.
+        replaces: whether ``missing`` replaces those of the command.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
     delimiter: str | None = None
     decimal: str | None = None
     missing: tuple[str, ...] | None = None
+    replaces: bool = False
 
     @classmethod
     def of(
@@ -58,8 +64,21 @@ class TableOptions:
             raise ArgumentError("delimiter", "one character, not a quote or line end", repr(delimiter))
         if decimal not in (None, ".", ","):
             raise ArgumentError("decimal", "'.' or ','", repr(decimal))
-        texts = None if missing is None else ("", *(part.strip() for part in missing.split(",") if part.strip()))
-        return cls(pairs("column", column), delimiter, decimal, texts)
+        texts = None if missing is None else tuple(part.strip() for part in missing.split(","))
+        first = bool(texts) and texts[0] == ""  # type: ignore[index]
+        return cls(pairs("column", column), delimiter, decimal, texts, first)
+
+    def missing_with(self, defaults: Iterable[str]) -> tuple[str, ...] | None:
+        """The texts of missing cells, given those of the command; None if the option is not given.
+
+        >>> TableOptions.of(None, None, None, "-").missing_with(["", "NA"])
+        ('', 'NA', '-')
+        >>> TableOptions.of(None, None, None, ",-").missing_with(["", "NA"])
+        ('', '-')
+        """
+        if self.missing is None:
+            return None
+        return tuple(dict.fromkeys(("", *(() if self.replaces else defaults), *self.missing)))
 
     def given(self) -> dict[str, Any]:
         """The options that are not the default, by name, without the texts of missing cells."""
@@ -71,7 +90,7 @@ def pairs(name: str, texts: list[str] | None) -> dict[str, str]:
     """The texts "key=value" of an option.
 
     Raises:
-        ArgumentError: a text of another form.
+        ArgumentError: a text that does not have this form.
     """
     found = [text.partition("=") for text in texts or []]
     for key, sign, value in found:

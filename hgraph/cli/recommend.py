@@ -44,7 +44,7 @@ def recommend(
 ) -> None:
     """Recommend items to a user with a trained model, and explain why.
 
-    Items that the user already has are left out, also those with ratings below --min-rating of the training.
+    Items that the user already has are left out, including those rated below the --min-rating used in training.
     Explanations are paths of interactions and triples from the training data. For kgat, paths are sorted by the product
     of their attention weights, which is printed. For other models they are only possible paths of messages, without
     weights.
@@ -117,7 +117,7 @@ def _items(
 def ranking(
     model: Recommender, data: Interactions
 ) -> tuple[Callable[[str, int], list[tuple[str, float]]], Callable[[int], str]]:
-    """The best k items of a user by name, with scores, for many calls; and the name of a user by number."""
+    """Two functions: the best k (item, score) pairs for a user name, and the name of the user with a number."""
     import math
 
     import torch

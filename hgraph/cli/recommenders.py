@@ -14,11 +14,12 @@ from hgraph.cli.choices import RECOMMENDERS, listed
 from hgraph.cli.common import device_of, environment_info, print_results, run_folder
 from hgraph.cli.numbers import MANY, SEEDS, SETTINGS
 from hgraph.cli.reading import TableOptions
-from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
+from hgraph.cli.run_files import check_finished, check_unchanged, load_weights_of, write_files
+from hgraph.cli.runs import check_folder, check_source, running
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.registry import find
-from hgraph.report import Report
+from hgraph.report import Report, escaped
 from hgraph.schema import Span, fields_of, naming, parse
 
 if TYPE_CHECKING:
@@ -108,8 +109,6 @@ def train_recommender(
         raise ArgumentError("pretrain", f"no value, because {model} cannot start from other embeddings", repr(pretrain))
     from hgraph import train
     from hgraph.data.io import fingerprint
-    from hgraph.files import write_atomically
-    from hgraph.train.checkpoint import weights_file
     from hgraph.train.plots import learning_curve
 
     folder = run_folder(out, dataset, model, seed)
@@ -142,26 +141,21 @@ def train_recommender(
                 config["data_sha256"] = seen
                 config |= environment_info()
                 title = f"{loaded.name}: {model} (seed {seed})"
-                write_json(folder / "config.json", config)
                 curve = learning_curve({"teacher": fit}, {"teacher": model}, title, f"recall@{CUT}")
-                write_atomically(folder / "learning_curve.png", curve)
-                write_atomically(folder / "model.safetensors", weights_file(network))
-                write_atomically(folder / "report.md", _report(loaded, title, figures, config).encode())
+                report = write_files(folder, config, curve, network, _report(loaded, title, figures, config))
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    return {"dataset": loaded.name, "model": model, "seed": seed}, figures, folder / REPORT
+    return {"dataset": loaded.name, "model": model, "seed": seed}, figures, report
 
 
 def recommender_step(network: Recommender, data: Interactions) -> Callable[[], object]:
-    """One pass of a copy of the network over its structure, for `training_threads`."""
-    trial = copy.deepcopy(network).train()
-    structure = trial.start(trial.structure(data)).to(next(trial.parameters()).device)
+    """One step on pairs of a copy of the network, for `training_threads`."""
+    from hgraph.train import PairSampler
 
-    def step() -> None:
-        rows = trial(structure)
-        sum(t.sum() for t in (rows if isinstance(rows, tuple) else (rows,)) if t.requires_grad).backward()
-
-    return step
+    trial, device = copy.deepcopy(network).train(), next(network.parameters()).device
+    structure = trial.start(trial.structure(data).to(device))
+    pairs = PairSampler(data.train.to(device))
+    return lambda: trial.pair_loss(structure, *pairs.draw(512)).backward()
 
 
 def figures_of(network: Recommender, data: Interactions, score: Any = None) -> dict[str, Any]:
@@ -232,14 +226,9 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
     Raises:
         DataError: the run is not finished, or its data has changed since training.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     from hgraph.data.io import fingerprint
 
-    if (run / UNDER_WAY).exists() and not (run / REPORT).exists():
-        raise DataError(f"{run}: this run was stopped; repeat its `hgraph train` command to resume it")
-
+    check_finished(run)
     file = run / "config.json"
     try:
         config = parse(file.read_bytes(), file)
@@ -254,28 +243,21 @@ def load_run(run: Path, root: Path | None) -> tuple[Recommender, Interactions, d
         reading: dict[str, Any] = {name: getattr(settings, name) for name in READING}
         with naming(f"source, {', '.join(READING)}", file):
             data = load_interactions(settings.source, root, settings.seed, **reading)[0]
-        if fingerprint(data) != settings.data_sha256:
-            # ids and splits depend on the rows and their order: with other rows, embeddings would belong to other
-            # users and items, and test pairs could have been in training
-            hint = "Restore the files, or train again: hgraph train ... --overwrite"
-            what = f"{settings.source} has changed since this run was trained (rows, or their order)"
-            raise DataError(f"{run}: {what}: it has another data_sha256. {hint}")
+        check_unchanged(run, settings.source, settings.data_sha256, fingerprint(data))
         network = network_of(settings.model, data, settings.seed, settings.hidden)
-        network.load_state_dict(load_file(run / "model.safetensors"))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        load_weights_of(run, network)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, (DataError, ArgumentError)):
             raise
-        if isinstance(error, RuntimeError):
-            raise DataError(f"{file}: model, hidden: model.safetensors has the weights of another network") from error
         raise DataError(f"{run}: no finished run of a recommender ({error})") from error
     return network.eval(), data, config
 
 
 def _report(dataset: Dataset[Interactions], title: str, figures: dict[str, Any], config: dict[str, Any]) -> str:
-    report = Report(title).text(f"{dataset[0]}").figures(figures)
+    report = Report(title).text(escaped(f"{dataset[0]}")).figures(figures)
     report.text(
-        "All items are ranked for each user, except those of the training and validation pairs. `by popularity` ranks "
-        "items by their number of training users; a useful model is better than this baseline."
+        "All items are ranked for each user, except those of the training and validation pairs. The popularity "
+        "baseline (`by popularity`) ranks items by their number of training users; a useful model beats it."
     )
     caption = "Validation recall" if dataset[0].val.num_edges else "Training loss"
     report.picture(f"{caption} over epochs", "learning_curve.png")

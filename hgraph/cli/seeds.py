@@ -32,7 +32,7 @@ def train_seeds(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Train with ``count`` seeds from ``first`` on, each in a folder of its own, and write and print a summary.
+    """Train with ``count`` seeds from ``first`` on, each in its own folder, and write and print a summary.
 
     After a stop, the same command continues with the seed that was not finished; a larger ``count`` adds seeds.
 
@@ -116,9 +116,9 @@ def _report(
     head: dict[str, Any], seeds: list[int], rows: list[dict[str, Any]], summary: dict[str, tuple[Any, Any]]
 ) -> str:
     names = [f"[seed {seed}](seed-{seed}/{REPORT})" for seed in seeds]
-    table = [["figure", "mean \u00b1 deviation", *names]]
+    table = [["metric", "mean \u00b1 std", *names]]
     for name, pair in summary.items():
         table.append([name.replace("_", " "), _shown(pair), *(format_value(row.get(name)) for row in rows)])
     report = Report(f"{head['dataset']}: {head['model']} with {len(seeds)} seeds")
-    report.text("Mean and sample standard deviation over the seeds, and the figures of each seed.")
+    report.text("Mean and sample standard deviation over the seeds, and the metrics of each seed.")
     return str(report.table(table, links=True))

@@ -15,6 +15,7 @@ import typer
 
 from hgraph.cli.choices import TOWERS
 from hgraph.cli.common import JsonOption, QuietOption, plain_errors
+from hgraph.cli.lessons import is_node_run
 from hgraph.cli.numbers import real, whole
 from hgraph.cli.towers import ONNX, is_run
 from hgraph.cli.trained import config_of
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
     from hgraph.distill.serving.limits import Limits
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder written by `hgraph distill` or `hgraph export`.")]
+ServedArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder written by `hgraph distill` or `hgraph export`, or by `hgraph train` for a recommender."
+    ),
+]
 
 
 _SHOWN = 8  # columns of the example request
@@ -89,7 +96,7 @@ def export(
 
 @plain_errors
 def serve(
-    run: RunArgument,
+    run: ServedArgument,
     port: Annotated[int, whole(low=0, high=65535, help="Port to listen on; 0 chooses a free port.")] = 8000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 listens on all networks of this machine.")
@@ -108,12 +115,14 @@ def serve(
 ) -> None:
     """Serve predictions or recommendations over HTTP, by default to this machine only.
 
-    A student answers POST /predict with {"rows": [{"column": value}]}, the run of a recommender POST /recommend with
-    {"user": "ann", "k": 10}.
+    Clients of a student send {"rows": [{"column": value}]} to POST /predict; clients of a recommender's run send
+    {"user": "ann", "k": 10} to POST /recommend.
 
     Example request:
 
     curl -X POST http://127.0.0.1:8000/predict -H 'Content-Type: application/json' -d '{"rows": [{"column": 1.0}]}'
+
+    curl -X POST http://127.0.0.1:8000/recommend -H 'Content-Type: application/json' -d '{"user": "ann", "k": 10}'
 
     Add "proba": true to get the probabilities of all classes. GET / lists the columns of a row, GET /health returns
     whether the server is running. There is no password: anyone who can reach the address gets an answer. Ctrl-C or
@@ -126,7 +135,7 @@ def serve(
     limits = Limits(hosts, max_body, max_connections, request_timeout)
     if is_run(str(run)):
         if program is not None:
-            raise ArgumentError("program", "no value, because a recommender answers", program.value)
+            raise ArgumentError("program", "no value, because a recommender has no exported program", program.value)
         app, request = _recommender(run, limits)
     else:
         predictor = predictor_of(run, program)
@@ -168,6 +177,8 @@ def _request(predictor: Predictor, url: str) -> str:
     """A curl command for one row of zeros, missing cells and first categories."""
     codings = None if predictor.encoder is None else predictor.encoder.codings
     row: dict[str, Any] = dict.fromkeys(predictor.columns, 0)
+    if predictor.ids:
+        row = {"id": predictor.ids[0]}
     if codings is not None:
         row = {c.name: c.words[0] if c.kind == "categorical" and c.words else None for c in codings}
     if len(row) > _SHOWN:
@@ -177,17 +188,28 @@ def _request(predictor: Predictor, url: str) -> str:
 
 
 def predictor_of(run: Path, program: Program | None) -> Predictor:
-    """Load the student of a run in the given format."""
-    from hgraph.distill import Predictor
+    """Load the student of a run in the given format, also of RUN/export, where `hgraph export` writes it.
 
-    return Predictor(student_of(run), program=None if program is None else program.value)
+    Raises:
+        DataError: RUN/export has another student than the run.
+    """
+    from hgraph.distill import Predictor
+    from hgraph.distill.serving.export import CARD
+
+    folder, exported = student_of(run), run / "export"
+    if program in (None, Program.LAYERS) or not (exported / CARD).is_file():
+        return Predictor(folder, program=None if program is None else program.value)
+    weights = [(place / "student.safetensors").read_bytes() for place in (folder, exported)]
+    if weights[0] != weights[1]:
+        raise DataError(f"{exported}: not the student of {folder}. Export it again with `hgraph export {run}`")
+    return Predictor(exported, program=program.value)
 
 
 def student_of(run: Path) -> Path:
-    """The folder of the exported student: the given folder, or ``student`` in the run folder."""
+    """The folder of the student: the given one, or in the run; `hgraph distill RUN` makes a run of its own in RUN."""
     from hgraph.distill.serving.export import CARD
 
-    for folder in (run, run / "student"):
+    for folder in (run, run / "student", run / "student" / "student"):
         if (folder / CARD).is_file():
             return folder
     if is_run(str(run)) and config_of(run).get("model") == TOWERS:
@@ -195,6 +217,8 @@ def student_of(run: Path) -> Path:
         hint = f"Use `hgraph recommend {run}`; {exported}"
         raise DataError(f"{run}: a run of a two-tower model, which ranks items and does not classify rows. {hint}")
     if is_run(str(run)):
-        hint = f"`hgraph distill {run}` exports a student as ONNX for `hgraph recommend`"
+        hint = f"Use `hgraph recommend {run}`; `hgraph distill {run}` trains a student of it and writes it as ONNX"
         raise DataError(f"{run}: a run of a recommender, which does not classify rows. {hint}")
+    if is_node_run(str(run)):
+        raise DataError(f"{run}: contains no student. `hgraph distill {run}` trains one")
     raise DataError(f"{run}: contains no student. `hgraph distill DATASET --out RUN` creates one")

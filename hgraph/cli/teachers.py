@@ -12,8 +12,8 @@ from hgraph.models.registry import ModelEntry, select
 if TYPE_CHECKING:
     import torch
 
-    from hgraph.data import Data, Dataset
-    from hgraph.structure import Graph, Hypergraph
+    from hgraph.data import Data, Dataset, Split
+    from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
 
 
 class Student(Enum):
@@ -46,17 +46,35 @@ UNSEEN = 0.2  # fraction of test nodes that GLNN leaves out of training
 def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) -> Data:
     """The data with the splits of the setting and with structures of the kind that the model needs."""
     from hgraph.data import Split
+    from hgraph.structure import Hypergraph
 
     data = dataset[0]
+    if setting is Setting.PRODUCTION and model.of_one_graph:
+        hint = "Use --setting transductive, or another --model"
+        raise ArgumentError("setting", f"transductive ({model.title} has a vector per node)", setting.value, hint)
     if "default" not in data.splits:
         raise ArgumentError("dataset", "a data set with a train and test split", repr(dataset.name))
     splits = {"default": data.split()}
     if setting is Setting.PRODUCTION:
         splits["production"] = Split.production(data, data.split(), unseen_fraction=UNSEEN, seed=seed)
+    if model.data == "knowledge graph":
+        return _with_triples(data, model, splits)
     adapt = as_graph if model.data == "graph" else as_hypergraph
     whole = adapt(data.structure)
     for name, split in splits.items():
         structure = whole if split.structure is data.structure else adapt(split.structure)
+        splits[name] = dataclasses.replace(split, structure=structure)
+    meta = dict(data.meta)
+    if (names := meta.get("hyperedge_names")) and isinstance(whole, Hypergraph):
+        meta["hyperedge_names"] = (*names, *[""] * (whole.num_hyperedges - len(names)))  # those of isolated nodes
+    return dataclasses.replace(data, structure=whole, splits=splits, meta=meta)
+
+
+def _with_triples(data: Data, model: ModelEntry, splits: dict[str, Split]) -> Data:
+    """The data with its triples and their inverses as the structure."""
+    whole: Any = structure_for(model, data)
+    for name, split in splits.items():
+        structure = whole if split.observed is None else whole.subgraph(split.observed)
         splits[name] = dataclasses.replace(split, structure=structure)
     return dataclasses.replace(data, structure=whole, splits=splits)
 
@@ -68,6 +86,8 @@ def added(dataset: Dataset, model: ModelEntry) -> list[str]:
     structure = dataset[0].structure
     if model.data == "features":
         return []
+    if model.data == "knowledge graph":
+        return ["Each triple is used in both directions; the inverse of a relation is a relation of its own."]
     if model.data == "graph":
         notes = (
             []
@@ -140,6 +160,17 @@ def positions_of(data: Data, split: str, size: int) -> torch.Tensor | None:
     if parts.observed is not None:
         known = extend_positions(data.structure, known, parts.observed)
     return known * data.x.norm(dim=1).mean()  # as long as a row of features, so that neither drowns the other
+
+
+def structure_for(model: ModelEntry, data: Data) -> Graph | Hypergraph | KnowledgeGraph | None:
+    """The structure of the data in the form that the network reads; None if it reads none."""
+    from hgraph.data import knowledge_graph
+
+    if model.data == "features":
+        return None
+    if model.data == "knowledge graph":
+        return knowledge_graph(data).with_inverses()  # messages flow in both directions
+    return as_graph(data.structure) if model.data == "graph" else as_hypergraph(data.structure)
 
 
 def as_hypergraph(structure: Graph | Hypergraph) -> Hypergraph:

@@ -16,7 +16,7 @@ from hgraph.cli.common import device_of, environment_info
 from hgraph.cli.recommenders import CUT, READING, figures_of, load_run, network_of
 from hgraph.cli.runs import REPORT, check_folder, running, write_json
 from hgraph.errors import ArgumentError, DataError
-from hgraph.report import Report, aligned
+from hgraph.report import Report, aligned, escaped
 from hgraph.schema import parse
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _write(
 
 def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: Interactions) -> str:
     title = f"{settings['teacher']} on {settings['dataset']} distilled into a two-tower MLP (seed {settings['seed']})"
-    report = Report(title).text(f"{data}").table(_rows(figures, settings["teacher"], data))
+    report = Report(title).text(escaped(f"{data}")).table(_rows(figures, settings["teacher"], data))
     report.bullets((
         "**Towers without teacher** and **student** are the same network: one tower embeds the id of a user, the other "
         "the id and the attributes of an item. The first was trained on the training pairs, the second on the "
@@ -239,5 +239,5 @@ def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: 
         "with cached embeddings.",
         f"The inputs of `{ONNX}` are `users` [B] int64, its outputs `scores` [B, items]; names, if there are any, are "
         "JSON in its metadata. It contains item embeddings of the current triples: distill again when they change.",
-    ))  # fmt: skip
+    ), markdown=True)  # fmt: skip
     return str(report.settings(settings).command(settings["command"]))

@@ -33,7 +33,9 @@ from hgraph.cli.common import (
     plain_errors,
     print_results,
     run_folder,
+    short_name,
 )
+from hgraph.cli.graphs import Reduce, is_of_graphs, train_graphs
 from hgraph.cli.node_runs import METRICS, config_of_run, figures_of, fit_network, network_of, prepared, write_run
 from hgraph.cli.numbers import SEEDS, real, setting, whole
 from hgraph.cli.reading import TableOptions
@@ -71,19 +73,30 @@ _WIDTHS = "; ".join(
 @plain_errors
 def train(
     context: typer.Context,
-    dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A name from `hgraph datasets list`, a folder you built or that holds interactions.csv, or a file or "
+            "folder of triples."
+        ),
+    ],
     network_name: Annotated[
         Network,
         named(
             Network,
-            f"{listed(TRIPLES)} complete triples, {listed(RECOMMENDERS)} recommend items, the others predict labels of "
-            "nodes.",
+            f"Triple completion: {listed(TRIPLES)}. Recommendation: {listed(RECOMMENDERS)}. All others predict node "
+            "labels.",
             "--model",
         ),
     ] = Network("hgnn+"),
     seed: Annotated[int, whole(low=0, high=SEEDS, help="Seed of the weights, dropout and random splits.")] = 0,
     seeds: Annotated[
-        int, whole(high=1000, help="Number of seeds, from --seed on; with more than one, a summary with deviations.")
+        int,
+        whole(
+            high=1000,
+            help="Number of consecutive seeds, from --seed; more than one adds a summary with mean and standard "
+            "deviation.",
+        ),
     ] = 1,
     setting: Annotated[
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
@@ -126,13 +139,20 @@ def train(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="role=column, for other names in interactions.csv and triples.csv; repeatable."),
+        typer.Option(
+            help="ROLE=COLUMN, if a column of interactions.csv or triples.csv has another name than its role; "
+            "repeatable."
+        ),
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Delimiter of interactions.csv and triples.csv.")] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal separator of ratings, . or , (default .).")] = None,
     clip: Annotated[
         float | None, real(low=1e-12, high=1e12, help="Clip the norm of all gradients to this value.")
     ] = None,
+    readout: Annotated[
+        Reduce | None, typer.Option(help="How outputs of nodes become one of a graph, for data sets of graphs.")
+    ] = None,
+    batch: Annotated[int | None, whole(help="Graphs per step, for data sets of graphs; default 32.")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Learning-rate schedule.")] = Schedule.CONSTANT,
     precision: Annotated[Precision, typer.Option(help="Number format of the computation.")] = Precision.FLOAT32,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<model>-<seed>.")] = None,
@@ -152,10 +172,17 @@ def train(
     A recommender needs interactions: a data set for recommendation, or a folder with interactions.csv (user,item) and,
     optionally, triples.csv (head,relation,tail).
 
+    A data set of many graphs, such as mutag, trains any network over a graph or hypergraph in batches of graphs, with a
+    readout (--readout, --batch).
+
+    rgcn, hgt and han read the relations of triples, and hgt also the kinds of nodes: they need a data set from
+    `hgraph datasets build --edges triples.csv --node-type COLUMN`. For han, a relation and its inverse are a meta-path.
+
     Embeddings of a knowledge graph need triples: a data set for triple prediction, a file of triples (head, relation,
     tail), or a folder with train.txt, valid.txt and test.txt.
 
-    With --seeds 5, five seeds are trained, each in a folder of its own, and their means and deviations are printed.
+    With --seeds 5, five seeds are trained, each in its own folder, and the mean and standard deviation of each metric
+    are printed.
     """
     pairs_only: dict[str, Any] = {
         "pretrain": pretrain,
@@ -164,6 +191,23 @@ def train(
         "split": split,
     }
     pairs_only |= {"column": column, "delimiter": delimiter, "decimal": decimal}
+    graphs_only: dict[str, Any] = {"readout": readout, "batch": batch}
+    if is_of_graphs(dataset) and network_name.value in CLASSIFIERS:
+        _reject_values(network_name, l2=l2, clip=clip, class_weight=class_weight, **pairs_only)
+        whole_graphs = {"setting": setting is Setting.TRANSDUCTIVE, "precision": precision is Precision.FLOAT32}
+        _reject_unless(f"{dataset}, a data set of graphs", whole_graphs)
+
+        def one_set_of_graphs(seed: int, out: Path | None) -> Trained:
+            return train_graphs(
+                dataset, find(network_name.value), readout=(readout or Reduce.SUM).value, batch=batch or 32, seed=seed,
+                epochs=epochs, hidden=hidden, dropout=dropout, lr=lr, weight_decay=weight_decay, patience=patience,
+                schedule=schedule.value, select=value_of(select), out=out, overwrite=overwrite, device=device,
+                threads=threads, root=root, quiet=quiet,
+            )  # fmt: skip
+
+        _run(one_set_of_graphs, context, seed, seeds, out, dataset, network_name.value, overwrite, as_json)
+        return
+    _reject_values(network_name, why=f"{dataset} is no data set of graphs", **graphs_only)
     if network_name.value in RECOMMENDERS:
         _reject_other_options(
             network_name, setting, dropout, clip, weight_decay, schedule, precision, select, class_weight
@@ -229,7 +273,7 @@ def _run(
         return
     own = {"seed", "seeds", "out", "overwrite", "as_json", "quiet"}
     settings = {name: _plain(value) for name, value in context.params.items() if name not in own}
-    folder = out or Path("runs") / f"{Path(dataset).resolve().name}-{model}-seeds"
+    folder = out or Path("runs") / f"{short_name(dataset)}-{model}-seeds"
     train_seeds(one, folder, seed, seeds, settings, overwrite=overwrite, as_json=as_json)
 
 
@@ -296,13 +340,18 @@ def _reject_other_options(
     is_default |= {"weight_decay": weight_decay == 5e-4, "schedule": schedule is Schedule.CONSTANT}
     is_default |= {"precision": precision is Precision.FLOAT32}
     is_default |= {"select": select is None, "class_weight": class_weight is None}
+    _reject_unless(network.value, is_default)
+
+
+def _reject_unless(what: str, is_default: dict[str, bool]) -> None:
     for name in (name for name, default in is_default.items() if not default):
-        raise ArgumentError(name, f"no value, because this option does not apply to {network.value}", "a value")
+        raise ArgumentError(name, f"no value, because this option does not apply to {what}", "a value")
 
 
-def _reject_values(network: Network, **given: Any) -> None:
+def _reject_values(network: Network, why: str = "", **given: Any) -> None:
     for name in (name for name, value in given.items() if value is not None):
-        raise ArgumentError(name, f"no value, because this option does not apply to {network.value}", "a value")
+        reason = why or f"this option does not apply to {network.value}"
+        raise ArgumentError(name, f"no value, because {reason}", "a value")
 
 
 def _command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,19 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 from hgraph.cli.choices import TRIPLES, listed
 from hgraph.cli.common import LOG, device_of, environment_info, print_results, run_folder
 from hgraph.cli.numbers import SEEDS, SETTINGS
-from hgraph.cli.runs import REPORT, UNDER_WAY, check_folder, check_source, running, write_json
+from hgraph.cli.run_files import check_finished, check_unchanged, load_weights_of, write_files
+from hgraph.cli.runs import check_folder, check_source, running
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError, DataError
-from hgraph.report import Report
+from hgraph.files import valid_path
+from hgraph.report import Report, escaped
 from hgraph.schema import Span, fields_of, parse
 
 if TYPE_CHECKING:
     from hgraph.data import TripleSplit
     from hgraph.models.triples.kge import TripleModel
 
-__all__ = ["evaluate_triples", "load_triples", "train_triples"]
+__all__ = ["KIND", "evaluate_triples", "load_run", "load_triples", "train_triples"]
 
 PARTS = ("train", "valid", "test")  # the names of the files of a split, as ConvE has them
+ENDINGS = (".txt", ".tsv", ".csv")
 KIND = "triples"
 
 
@@ -33,40 +35,61 @@ def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, Triple
     """The name of a set, its triples in three parts, and notes about it.
 
     Args:
-        source: the name of a listed data set; a file of triples, which is split at random; or a folder with the files
-            train, valid and test, ending in .txt, .tsv or .csv.
+        source: the name of a listed data set; a file of triples (also .nt), which is split at random; or a folder with
+            the files train, valid and test, ending in .txt, .tsv or .csv.
         root: folder for data files.
         seed: seed of a random split.
 
     Raises:
-        ArgumentError: another data set, or no such file.
-        DataError: a file cannot be read; the message gives the line.
+        ArgumentError: the data set has no triples, or there is no such file, or two files for one part.
+        DataError: a file cannot be read (the message gives the line), or all triples of a part are training triples.
     """
     from hgraph import datasets
-    from hgraph.convert import read_triples
+    from hgraph.convert import read_ntriples, read_triples
     from hgraph.data import TripleSplit
+    from hgraph.data.leaks import repeated_triples
 
-    place = Path(source).expanduser()
+    place = valid_path(source, "dataset")
     if place.is_file():
-        split = TripleSplit.random(
-            read_triples(place, duplicates="drop"), val_fraction=0.1, test_fraction=0.1, seed=seed, cover=True
-        )
+        kg = read_ntriples(place) if place.suffix.lower() == ".nt" else read_triples(place, duplicates="drop")
+        split = TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1, seed=seed, cover=True)
         return place.stem, split, ["A tenth of the triples is for validation and a tenth for testing, at random."]
     if place.is_dir():
-        files = [next(iter(sorted(place.glob(f"{part}.*"))), None) for part in PARTS]
-        if not all(files):
-            missing = [f"{part}.txt" for part, file in zip(PARTS, files, strict=True) if file is None]
-            raise ArgumentError(
-                "dataset", "a folder with train.txt, valid.txt and test.txt", f"{source!r}, which lacks {missing[0]}"
-            )
-        return place.resolve().name, TripleSplit(*read_triples(files)), []  # type: ignore[arg-type]
+        split = _split_of([_file_of(place, part) for part in PARTS])
+        return place.resolve().name, split, repeated_triples(split)
     card = datasets.info(source)
     if card.task != "triple prediction":
-        hint = "Or use a file of triples, head,relation,tail"
+        hint = "Pass a file of triples with the columns head,relation,tail instead"
         raise ArgumentError("dataset", "a data set of triples", f"{source!r}, which is for {card.task}", hint)
     loaded = datasets.load(source, root=root)
     notes = [f"License: {loaded.license}.", f"Citation: {loaded.citation}", *loaded.caveats]
     return loaded.name, loaded[0], notes
+
+
+def _file_of(folder: Path, part: str) -> Path:
+    """The file of one part; backups such as train.bak and train.txt~ are no candidates."""
+    found = [folder / f"{part}{ending}" for ending in ENDINGS if (folder / f"{part}{ending}").is_file()]
+    if len(found) == 1:
+        return found[0]
+    got = f"{str(folder)!r}, which lacks {part}.txt"
+    if found:
+        got = f"{' and '.join(file.name for file in found)} in {str(folder)!r}"
+    expected = f"a folder with one file per part: train, valid and test, ending in {listed(ENDINGS)}"
+    raise ArgumentError("dataset", expected, got, "Remove or rename all but one" if found else "")
+
+
+def _split_of(files: list[Path]) -> TripleSplit:
+    """The parts in three files; a part whose triples are all in training is refused."""
+    from hgraph.convert import read_triples
+    from hgraph.data import TripleSplit
+    from hgraph.data.leaks import num_repeated
+
+    split = TripleSplit(*read_triples(list(files), duplicates="drop"))
+    for part, file in ((split.val, files[1]), (split.test, files[2])):
+        if part.num_edges and num_repeated(part, split.train) == part.num_edges:
+            hint = f"Was {files[0].name} copied? A file of all triples, {str(files[0])!r}, is split at random"
+            raise DataError(f"{file}: expected triples that are not in {files[0].name}, got only such triples. {hint}")
+    return split
 
 
 def train_triples(
@@ -89,11 +112,10 @@ def train_triples(
     """Train, rank the test triples, and write the run folder; resumes a stopped run.
 
     Returns:
-        The head of the printed results, the figures, and the report.
+        The first printed lines, the metrics, and the report.
     """
     from hgraph import train
-    from hgraph.files import write_atomically
-    from hgraph.train.checkpoint import weights_file
+    from hgraph.data.io import fingerprint
     from hgraph.train.plots import learning_curve
 
     folder = run_folder(out, dataset, model, seed)
@@ -103,7 +125,7 @@ def train_triples(
     options: dict[str, Any] = {"epochs": epochs, "lr": lr, "patience": 5 if patience is None else patience}
     options |= {"l2": 0.0 if l2 is None else l2}
     settings = {"dataset": dataset, "model": model, "seed": seed, "hidden": hidden, **options}
-    seen = _fingerprint(split)
+    seen = fingerprint(split)
     try:
         with running(folder, settings | {"data": repr(split), "data_sha256": seen}, overwrite=overwrite) as place:
             network = network_of(model, split, seed, hidden).to(where)
@@ -113,26 +135,24 @@ def train_triples(
                 fit = train.fit_triples(network, split, **files, **options)
                 figures = figures_of(network, split)
                 figures |= {"best_epoch": fit.best_epoch, "seconds": round(fit.seconds, 3)}
-                source = str(Path(dataset).expanduser().resolve()) if os.path.exists(dataset) else dataset
+                place_of = valid_path(dataset, "dataset")
+                source = str(place_of.resolve()) if place_of.exists() else dataset
                 command = _command(settings, device, folder)
                 config = settings | {"source": source, "command": command, "device": str(where), "kind": KIND}
                 config |= {"data_sha256": seen} | environment_info()
                 title = f"{name}: {model} (seed {seed})"
-                write_json(folder / "config.json", config)
                 curve = learning_curve({"teacher": fit}, {"teacher": model}, title, "MRR")
-                write_atomically(folder / "learning_curve.png", curve)
-                write_atomically(folder / "model.safetensors", weights_file(network))
-                report = Report(title).text(f"{split}").figures(figures)
+                report = Report(title).text(escaped(f"{split}")).figures(figures)
                 report.text(
-                    "For each test triple, all nodes are ranked as its tail and as its head, without those that form "
-                    "another known triple. Equal scores count by the middle of their ranks."
+                    "For each test triple, all nodes are ranked as its tail and as its head, except those that form "
+                    "another known triple. Ties get the mean of their ranks."
                 )
                 curve_of = "Validation MRR" if len(split.val.triples) else "Training loss"
                 report.picture(f"{curve_of} over epochs", "learning_curve.png").bullets(notes)
-                write_atomically(folder / REPORT, str(report.settings(config).command(command)).encode())
+                written = write_files(folder, config, curve, network, report.settings(config).command(command))
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error})") from error
-    return {"dataset": name, "model": model, "seed": seed}, figures, folder / REPORT
+    return {"dataset": name, "model": model, "seed": seed}, figures, written
 
 
 def network_of(model: str, split: TripleSplit, seed: int, width: int | None) -> TripleModel:
@@ -162,16 +182,20 @@ def figures_of(network: TripleModel, split: TripleSplit) -> dict[str, Any]:
 
 
 def evaluate_triples(run: Path, device: str, root: Path | None, as_json: bool) -> None:
-    """Print the metrics of a run, computed from its files.
+    """Print the metrics of a run, computed from its files; raises as `load_run`."""
+    network, split, head = load_run(run, root)
+    print_results(figures_of(network.to(device_of(device)), split), head, as_json)
+
+
+def load_run(run: Path, root: Path | None) -> tuple[TripleModel, TripleSplit, dict[str, Any]]:
+    """The trained model of a run, its triples, and the head of printed results.
 
     Raises:
         DataError: the run is not finished, or its data has changed since training.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from hgraph.data.io import fingerprint
 
-    if (run / UNDER_WAY).exists() and not (run / REPORT).exists():
-        raise DataError(f"{run}: this run was stopped; repeat its `hgraph train` command to resume it")
+    check_finished(run)
     file = run / "config.json"
     config = parse(file.read_bytes(), file)
     settings = fields_of(_Config, config, file)
@@ -179,16 +203,11 @@ def evaluate_triples(run: Path, device: str, root: Path | None, as_json: bool) -
         raise DataError(f"{file}: model: expected {listed(TRIPLES)}, got {settings.model[:60]!r}")
     check_source(run, settings.source)
     name, split, _ = load_triples(settings.source, root, settings.seed)
-    if _fingerprint(split) != settings.data_sha256:
-        hint = "Restore the files, or train again: hgraph train ... --overwrite"
-        raise DataError(f"{run}: {settings.source} has changed since this run was trained. {hint}")
+    check_unchanged(run, settings.source, settings.data_sha256, fingerprint(split))
     network = network_of(settings.model, split, settings.seed, settings.hidden)
-    try:
-        network.load_state_dict(load_file(run / "model.safetensors"))
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DataError(f"{run}: model.safetensors does not hold the weights of this run ({error})") from error
+    load_weights_of(run, network)
     head = {"dataset": name, "model": settings.model, "seed": settings.seed}
-    print_results(figures_of(network.eval().to(device_of(device)), split), head, as_json)
+    return network.eval(), split, head
 
 
 @dataclass(frozen=True)
@@ -200,12 +219,6 @@ class _Config:
     seed: Annotated[int, Span(0, SEEDS)]
     data_sha256: str
     hidden: Annotated[int, Span(1, SETTINGS["hidden"].high)] | None = None
-
-
-def _fingerprint(split: TripleSplit) -> str:
-    from hgraph.data.io import fingerprint
-
-    return fingerprint(split)
 
 
 def _command(settings: dict[str, Any], device: str, folder: Path) -> str:

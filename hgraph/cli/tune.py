@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hgraph.cli.choices import RECOMMENDERS, ClassWeight, Network, PairSplit, Select, named, value_of
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, plain_errors
+from hgraph.cli.choices import RECOMMENDERS, ClassWeight, PairSplit, Select, Tunable, named, value_of
+from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, plain_errors, short_name
 from hgraph.cli.node_runs import (
     METRICS,
     Prepared,
@@ -29,7 +29,7 @@ from hgraph.cli.teachers import Setting
 from hgraph.cli.threads import ThreadsOption, node_step, training_threads
 from hgraph.errors import ArgumentError, DataError, did_you_mean
 from hgraph.models.registry import find
-from hgraph.report import Report, format_value
+from hgraph.report import Report, escaped, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,16 +48,17 @@ RECOMMENDER_NAMES = ("lr", "l2", "hidden")
 @plain_errors
 def tune(
     dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
-    model: Annotated[Network, named(Network, "Network or recommender.")] = Network("hgnn+"),
+    model: Annotated[Tunable, named(Tunable, "Network or recommender.")] = Tunable("hgnn+"),
     space: Annotated[
         str | None,
         typer.Option(
-            help=f"Search space: name=log:low:high, range:low:high, whole:low:high or choice:a:b; default {SPACE}"
+            help="Search space, NAME=KIND separated by commas; KIND is log:low:high, range:low:high (uniform), "
+            f"whole:low:high (integers) or choice:a:b; default {SPACE}"
         ),
     ] = None,
     trials: Annotated[int, whole(help="Total number of trials, including those of a stopped search.")] = 30,
     epochs: Annotated[int, whole(help="Maximum number of epochs per trial.")] = 200,
-    seed: Annotated[int, whole(low=0, high=2**32 - 1, help="Seed of the suggestions, the weights and dropout.")] = 0,
+    seed: Annotated[int, whole(low=0, high=2**32 - 1, help="Seed of the search, the weights and dropout.")] = 0,
     setting: Annotated[
         Setting, typer.Option(help="transductive: training uses all nodes; production: some test nodes are left out.")
     ] = Setting.TRANSDUCTIVE,
@@ -79,7 +80,10 @@ def tune(
     ] = None,
     column: Annotated[
         list[str] | None,
-        typer.Option(help="role=column, for other names in interactions.csv and triples.csv; repeatable."),
+        typer.Option(
+            help="ROLE=COLUMN, if a column of interactions.csv or triples.csv has another name than its role; "
+            "repeatable."
+        ),
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="Delimiter of interactions.csv and triples.csv.")] = None,
     decimal: Annotated[str | None, typer.Option(help="Decimal separator of ratings, . or , (default .).")] = None,
@@ -103,7 +107,7 @@ def tune(
     from hgraph.train.tune import require_optuna
     from hgraph.train.tune import tune as search
 
-    folder = out or Path("runs") / f"tune-{Path(dataset).resolve().name}-{model.value}-{seed}"
+    folder = out or Path("runs") / f"tune-{short_name(dataset)}-{model.value}-{seed}"
     check_folder(folder)
     recommends = model.value in RECOMMENDERS
     space = (RECOMMENDER_SPACE if recommends else SPACE) if space is None else space
@@ -148,7 +152,7 @@ def tune(
     else:
         width = max(map(len, figures))
         typer.echo("\n".join(f"{k.replace('_', ' ').ljust(width)}  {format_value(v)}" for k, v in figures.items()))
-        typer.echo(f"to train it: {command}\nreport: {folder / REPORT}")
+        typer.echo(f"to train this network: {command}\nreport: {folder / REPORT}")
 
 
 def _reject_other_options(model: str, setting: Setting, task: dict[str, Any]) -> None:
@@ -337,4 +341,4 @@ def _report(
         rows.append([str(trial["number"]), trial["state"], score, *settings])
     title = f"{head['dataset']}: {head['model']} tuned with {head['trials']} trials (seed {head['seed']})"
     report = Report(title).figures(figures).command(command, "To train a network with these settings:")
-    return str(report.text(f"Search space: `{space}`").table(rows, align="left"))
+    return str(report.text(f"Search space: {escaped(space)}").table(rows, align="left"))

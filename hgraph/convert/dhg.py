@@ -66,8 +66,8 @@ def to_dhg_graph(graph: Graph | Converted) -> Any:
     """Convert to an undirected ``dhg.Graph``.
 
     Raises:
-        ArgumentError: an edge without a reverse of equal weight, parallel edges, no nodes, anything other than the
-            structure.
+        ArgumentError: an edge without a reverse of equal weight, parallel edges, no nodes, or data besides the
+            structure (ids, features, labels).
     """
     adj = _adjacency(graph)
     if not adj.equal(adj.transpose()):
@@ -82,7 +82,7 @@ def to_dhg_digraph(graph: Graph | Converted) -> Any:
     """Convert to a directed ``dhg.DiGraph``, edges from source to target.
 
     Raises:
-        ArgumentError: parallel edges, no nodes, anything other than the structure.
+        ArgumentError: parallel edges, no nodes, or data besides the structure (ids, features, labels).
     """
     adj = _adjacency(graph)
     weight = None if adj.weight is None else adj.weight.tolist()

@@ -30,12 +30,12 @@ def read_edge_list(
 ) -> Converted:
     r"""Read a list of edges as SNAP publishes them: source and target of one edge per line, after comments.
 
-    Use it for graphs without a header; `hgraph.datasets.from_tables` reads tables of edges with columns.
+    Use it for edge lists without a header; `hgraph.datasets.from_tables` reads tables of edges with columns.
 
     Args:
         path: a file in UTF-8; lines that begin with ``#`` or ``%`` are comments.
         directed: if False, each missing reverse edge is added.
-        delimiter: the text between fields; None separates at blanks and tabs.
+        delimiter: the string between fields; None separates at blanks and tabs.
         weighted: whether a third field is the weight of the edge.
         duplicates: what to do with repeated edges, as in `Graph.from_edge_index`.
 
@@ -43,8 +43,8 @@ def read_edge_list(
         The `Graph`, with its ids as texts in ``node_ids``, in order of appearance.
 
     Raises:
-        DataError: the file cannot be read, or a line has another number of fields or no weight; the message has its
-            number.
+        DataError: the file cannot be read, or a line has the wrong number of fields or no weight; the message gives
+            the line number.
         ArgumentError: an empty delimiter, or repeated edges under ``"error"``.
 
     >>> import tempfile
@@ -74,6 +74,10 @@ def read_edge_list(
         weight=torch.tensor(weights) if weighted else None,
         duplicates=duplicates,
     )
+    if graph.adj.weight is not None and not bool(graph.adj.weight.isfinite().all()):
+        raise DataError(
+            f"{path}: expected repeated edges whose weights have a sum that float32 can hold, got a larger one"
+        )
     return Converted(graph, list(index))
 
 
@@ -88,14 +92,14 @@ def read_hyperedges(
         path: a file in UTF-8; lines that begin with ``#`` or ``%`` are comments, empty lines are skipped.
         delimiter: the text between members; None takes the first of tab, semicolon, bar and comma that occurs in the
             file, else blanks.
-        repeated: what to do with a member that a line lists again: count it once, or an error.
+        repeated: what to do with a member that occurs twice in a line: ``"once"`` counts it once, ``"error"`` raises.
 
     Returns:
         The `Hypergraph`, with ids as texts in ``node_ids``, in order of appearance.
 
     Raises:
-        DataError: the file cannot be read, a member is empty, or repeated under ``"error"``; the message has the
-            number of the line.
+        DataError: the file cannot be read, a member is empty, or repeated under ``"error"``; the message gives the
+            line number.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -115,12 +119,12 @@ def read_hyperedges(
     count = 0
     for number, fields in _fields(path, delimiter):
         if not all(fields):
-            got = f"an empty one in {(delimiter or ' ').join(fields)[:80]!r}"
-            raise DataError(f"{path}, line {number}: expected a text for each member, got {got}")
+            got = f"an empty name in {(delimiter or ' ').join(fields)[:80]!r}"
+            raise DataError(f"{path}, line {number}: expected a name for each member, got {got}")
         once = list(dict.fromkeys(fields))
         if len(once) < len(fields) and repeated == "error":
             twice = next(f for i, f in enumerate(fields) if f in fields[:i])
-            raise DataError(f"{path}, line {number}: expected each member once, got {twice!r} again")
+            raise DataError(f"{path}, line {number}: expected each member once, got {twice!r} twice")
         count += len(once) < len(fields)
         members.append([index.setdefault(field, len(index)) for field in once])
     if count:
@@ -137,7 +141,7 @@ def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
 
 def _fields(path: str | os.PathLike[str], delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     if delimiter is not None and (not isinstance(delimiter, str) or not delimiter or "\n" in delimiter):
-        raise ArgumentError("delimiter", "a text without line ends, or None", repr(delimiter))
+        raise ArgumentError("delimiter", "a string without line breaks, or None", repr(delimiter))
     for number, line in _lines(path):
         yield number, [field.strip() for field in line.split(None if delimiter == " " else delimiter)]
 
@@ -147,6 +151,6 @@ def _number(field: str, path: str | os.PathLike[str], number: int) -> float:
         value = float(field)
     except ValueError:
         value = float("nan")
-    if not abs(value) < float("inf"):
-        raise DataError(f"{path}, line {number}: expected a finite weight, got {field[:40]!r}")
+    if not abs(value) <= torch.finfo(torch.float32).max:
+        raise DataError(f"{path}, line {number}: expected a finite weight that float32 can hold, got {field[:40]!r}")
     return value

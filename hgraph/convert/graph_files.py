@@ -117,7 +117,7 @@ def _refuse_entities(content: bytes, path: str | os.PathLike[str]) -> None:
 
     def refuse(*_: Any) -> None:
         got = "a DTD, which may define entities and read other files"
-        raise DataError(f"{path}, line {parser.CurrentLineNumber}: expected a document without DTD, got {got}")
+        raise DataError(f"{path}, line {parser.CurrentLineNumber}: expected a document without a DTD, got {got}")
 
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse

@@ -151,7 +151,7 @@ def write_hif(hypergraph: Hypergraph | Converted, path: str | os.PathLike[str], 
 def json_file(path: str | os.PathLike[str], max_bytes: int) -> Any:
     """The content of a JSON file, without NaN and repeated names."""
     try:
-        with open(path, "rb") as file:
+        with open(os.path.expanduser(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             content = file.read(min(size, max_bytes) + 1)  # read(max_bytes) would reserve that much memory
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path

@@ -38,11 +38,11 @@ def read_ntriples(
     Args:
         path: the file, in UTF-8.
         literals: ``"keep"`` makes each literal a node, ``"drop"`` leaves their triples out and logs how many.
-        duplicates: of repeated triples, as in `KnowledgeGraph.from_triples`; RDF is a set, so one of them is kept.
+        duplicates: what to do with repeated triples, as in `KnowledgeGraph.from_triples`; the default keeps one.
 
     Raises:
-        ArgumentError: another value of ``literals``.
-        DataError: the file cannot be read, or a line is not a triple; the message has its number.
+        ArgumentError: an unknown value of ``literals``.
+        DataError: the file cannot be read, or a line is not a triple; the message gives the line number.
 
     Source: W3C, "RDF 1.1 N-Triples".
 
@@ -67,8 +67,8 @@ def ntriples(path: str | os.PathLike[str], *, literals: str = "keep") -> list[tu
             continue
         match = _LINE.fullmatch(line)
         if match is None:
-            hint = 'A line is <subject> <predicate> <object> or "literal", and a point'
-            raise DataError(f"{path}, line {number}: expected a triple of N-Triples, got {line[:80]!r}. {hint}")
+            hint = 'Write each line as <subject> <predicate> <object> . with a period; the object may be a "literal"'
+            raise DataError(f"{path}, line {number}: expected an N-Triples statement, got {line[:80]!r}. {hint}")
         iri, blank, relation, other, other_blank, literal, kind = match.groups()
         if literal is not None and literals == "drop":
             dropped += 1
@@ -93,7 +93,7 @@ def _unescaped(text: str, path: object, number: int) -> str:
             return _CHARACTERS[match[3]]
         value = int(code, 16)
         if value > 0x10FFFF or 0xD800 <= value < 0xE000:
-            raise DataError(f"{path}, line {number}: expected the code of a character, got {match[0]!r}")
+            raise DataError(f"{path}, line {number}: expected a valid Unicode code point, got {match[0]!r}")
         return chr(value)
 
     return _ESCAPE.sub(character, text) if "\\" in text else text

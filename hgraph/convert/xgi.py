@@ -138,11 +138,10 @@ def from_xgi_json(document: Any, name: str, *, x: str | Sequence[str] | None = N
             f"{name}: expected a JSON object with an 'edge-dict', got {got}" + (f". {hint}" if hint else "")
         )
     parts = {part: _object_of(document, part, name) for part in ("hypergraph-data", "node-data", "edge-data")}
-    kind = str(document.get("type", "hypergraph")).lower().replace("-", "").replace(" ", "")
-    if kind not in _NETWORKS:
-        raise DataError(f"{name}: type: expected one of {', '.join(_NETWORKS)}, got {document['type']!r}")
+    edges_of = _object_of(document, "edge-dict", name)
+    kind = _kind(document, edges_of, name)
     incidences: list[dict[str, Any]] = []
-    for edge, members in _object_of(document, "edge-dict", name).items():
+    for edge, members in edges_of.items():
         incidences += _incidences(edge, members, kind == "dihypergraph", name)
     metadata = {key: value for key, value in parts["hypergraph-data"].items() if key != "network-type"}
     nodes = [{"node": node, "attrs": own} for node, own in parts["node-data"].items()]
@@ -153,6 +152,25 @@ def from_xgi_json(document: Any, name: str, *, x: str | Sequence[str] | None = N
     edges = [{"edge": edge, "attrs": own} for edge, own in attributes.items()]
     hif = {"network-type": _NETWORKS[kind], "metadata": metadata, "incidences": incidences, "nodes": nodes}
     return convert_document(hif | {"edges": edges}, name, x, y)
+
+
+def _kind(document: Mapping[str, Any], edges: Mapping[str, Any], name: str) -> str:
+    """The kind of network that a file states, under either key; without one, the form of the hyperedges decides."""
+    stated = {key: document[key] for key in ("type", "hypergraph-type") if key in document}
+    kinds = {key: str(value).lower().replace("-", "").replace(" ", "") for key, value in stated.items()}
+    for key, kind in kinds.items():
+        if kind not in _NETWORKS:
+            raise DataError(f"{name}: {key}: expected one of {', '.join(_NETWORKS)}, got {stated[key]!r:.60}")
+    if len(set(kinds.values())) > 1:
+        raise DataError(f"{name}: expected one kind of network, got {' and '.join(map(repr, stated.values()))}")
+    if kinds:
+        return next(iter(kinds.values()))
+    two_sided = edges and all(isinstance(m, dict) or _is_pair_of_lists(m) for m in edges.values())
+    return "dihypergraph" if two_sided else "hypergraph"
+
+
+def _is_pair_of_lists(members: Any) -> bool:
+    return isinstance(members, list) and len(members) == 2 and all(isinstance(side, list) for side in members)
 
 
 def _object_of(document: Mapping[str, Any], part: str, name: str) -> dict[str, Any]:
@@ -170,7 +188,10 @@ def _incidences(edge: str, members: Any, directed: bool, name: str) -> list[dict
     """The incidences of one hyperedge; members are texts, as the keys of the nodes in JSON are."""
     sides: dict[Any, Any] = {None: members}
     if directed:
-        sides = members if isinstance(members, dict) else dict(zip(("tail", "head"), members, strict=False))
+        if not (isinstance(members, dict) or _is_pair_of_lists(members)):
+            got = f"{members!r:.60}"
+            raise DataError(f"{name}: edge-dict: expected [[tail nodes], [head nodes]] for {edge!r}, got {got}")
+        sides = members if isinstance(members, dict) else dict(zip(("tail", "head"), members, strict=True))
     found = []
     for side, nodes in sides.items():
         scalar = (str, int)

@@ -4,9 +4,11 @@ from hgraph.data.collate import collate
 from hgraph.data.data import Data, Dataset
 from hgraph.data.interactions import Interactions, TripleSplit
 from hgraph.data.io import fingerprint, load, save
+from hgraph.data.items import items_of
 from hgraph.data.prediction import HyperedgeSplit, LinkSplit
 from hgraph.data.reorder import Reordered, reorder
 from hgraph.data.split import Parts, Split
+from hgraph.data.typed import knowledge_graph
 
 __all__ = [
     "Data",
@@ -20,6 +22,8 @@ __all__ = [
     "TripleSplit",
     "collate",
     "fingerprint",
+    "items_of",
+    "knowledge_graph",
     "load",
     "reorder",
     "save",

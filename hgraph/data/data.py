@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar, overload
 
 import torch
 from torch import Tensor
 
+from hgraph.data.items import items_of
 from hgraph.data.labels import class_labels, labeled, target_kind
 from hgraph.data.split import Parts, Split
 from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.structure.adjacency import Adjacency
 from hgraph.structure.base import moved
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
@@ -121,6 +124,14 @@ class Data:
             kind = type(self.structure).__name__
             raise ArgumentError("target", f"a target of a {kind}", repr(self.target))
         return int(getattr(self.structure, name))
+
+    @cached_property
+    def items(self) -> Adjacency:
+        """The structure from nodes to the examples they belong to, [B, N]; one example if nothing was collated."""
+        batch = self.meta.get("batch")
+        if batch is None:
+            batch = torch.zeros(self.num_nodes, dtype=torch.long, device=self.x.device)
+        return items_of(batch, int(self.meta.get("num_items", 1)))
 
     @property
     def num_features(self) -> int:

@@ -11,8 +11,17 @@ from hgraph.data.interactions import Interactions, TripleSplit
 from hgraph.data.labels import labeled
 from hgraph.structure.graph import Graph
 from hgraph.structure.hypergraph import Hypergraph
+from hgraph.structure.knowledge_graph import KnowledgeGraph
 
-__all__ = ["class_hyperedges", "copies_of_label", "inverse_triples", "repeated_rows", "revealed_pairs"]
+__all__ = [
+    "class_hyperedges",
+    "copies_of_label",
+    "inverse_triples",
+    "num_repeated",
+    "repeated_rows",
+    "repeated_triples",
+    "revealed_pairs",
+]
 
 _DISTINCT = 1 / 3  # of the rows; with fewer distinct rows, equal ones are no surprise
 
@@ -147,6 +156,28 @@ def _opposites(triples: Tensor, train: Tensor, num_nodes: int) -> tuple[Tensor, 
     triple = torch.arange(len(triples), device=train.device).repeat_interleave(count)
     within = torch.arange(len(triple), device=train.device) - (count.cumsum(0) - count)[triple]
     return triple, train[order[first[triple] + within], 1]
+
+
+def num_repeated(part: KnowledgeGraph, train: KnowledgeGraph) -> int:
+    """How many different triples of ``part`` are also in ``train``, which has the same ids."""
+    own, known = part.triples.unique(dim=0), train.triples.unique(dim=0)
+    return len(own) + len(known) - len(torch.cat([own, known]).unique(dim=0))
+
+
+def repeated_triples(split: TripleSplit) -> list[str]:
+    """How many held-out triples are also training triples.
+
+    >>> from hgraph.structure import KnowledgeGraph
+    >>> kg = KnowledgeGraph.from_names([("a", "likes", "b"), ("b", "likes", "c")])
+    >>> repeated_triples(TripleSplit(kg, kg, kg))[1]
+    '2 of 2 test triples are also training triples.'
+    """
+    found = []
+    for name, part in (("validation", split.val), ("test", split.test)):
+        count = num_repeated(part, split.train)
+        if count:
+            found.append(f"{count:,} of {part.num_edges:,} {name} triples are also training triples.")
+    return found
 
 
 def revealed_pairs(data: Interactions) -> list[str]:

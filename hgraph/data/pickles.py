@@ -12,7 +12,7 @@ from typing import Any
 
 from hgraph.errors import DataError
 
-__all__ = ["Record", "interpret"]
+__all__ = ["Record", "check_key", "interpret"]
 
 _MAX_OPERATIONS = 20_000_000
 _MARK = object()
@@ -74,7 +74,7 @@ def interpret(
     """
     if len(content) > max_bytes:
         raise DataError(f"the pickle has {len(content)} bytes, more than the limit of {max_bytes}")
-    machine = _Machine(calls, names, persistent)
+    machine = _Machine(calls, names, persistent, len(content))
     try:
         for count, (opcode, argument, position) in enumerate(pickletools.genops(content)):
             if count > _MAX_OPERATIONS:
@@ -99,7 +99,9 @@ class _Machine:
         calls: Mapping[str, Callable[..., Any]],
         names: Collection[str] | None,
         persistent: Callable[[Any], Any] | None,
+        readable: int,
     ) -> None:
+        self.readable = readable  # items in arguments of calls: a set made of a known list is short in the file only
         self.calls, self.names, self.persistent = calls, names, persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
@@ -163,17 +165,17 @@ class _Machine:
 
     def do_additems(self, _: Any) -> None:
         items = self.to_mark()
-        self.filled(set).update(_key(item) for item in items)
+        self.filled(set).update(check_key(item) for item in items)
 
     def do_setitem(self, _: Any) -> None:
         value, key = self.pop(), self.pop()
-        self.filled(dict)[_key(key)] = value
+        self.filled(dict)[check_key(key)] = value
 
     def do_setitems(self, _: Any) -> None:
         items = self.to_mark()
         if len(items) % 2:
             raise DataError("a key without a value")
-        self.filled(dict).update(zip(map(_key, items[::2]), items[1::2], strict=True))
+        self.filled(dict).update(zip(map(check_key, items[::2]), items[1::2], strict=True))
 
     def do_global(self, argument: str) -> None:
         self.named(*argument.split(" ", 1))
@@ -194,6 +196,9 @@ class _Machine:
         args, function = self.pop(), self.pop()
         if not isinstance(args, tuple) or not isinstance(function, Record) or function.made:
             raise DataError("only a global can be called, with a tuple")
+        self.readable -= sum(len(item) for item in args if isinstance(item, (list, tuple, set, dict)))
+        if self.readable < 0:
+            raise DataError("its calls read more than the file can hold: the same values over and over")
         call = self.calls.get(function.name)
         self.stack.append(Record(function.name, made=True, args=args) if call is None else call(*args))
 
@@ -214,7 +219,8 @@ class _Machine:
         self.stack.append(self.persistent(self.pop()))
 
 
-def _key(key: Any) -> Any:
+def check_key(key: Any) -> Any:
+    """The key of a dict or member of a set, if it is a number, a text, bytes or None."""
     if not isinstance(key, _KEYS):
-        raise DataError(f"keys and set members must be numbers or texts, not {type(key).__name__}")
+        raise DataError(f"keys and set members must be numbers or strings, not {type(key).__name__}")
     return key

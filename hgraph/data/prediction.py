@@ -40,7 +40,7 @@ class LinkSplit:
     """Training, validation and test links, and the graph for message passing during training.
 
     Both directions of an undirected edge are one link and are always in the same part. Features that are computed from
-    the whole graph, such as degrees, count held-out links: take `features_on` of ``structure`` instead.
+    the whole graph, such as degrees, count held-out links: use `features_on` of ``structure`` instead.
 
     Args:
         structure: the graph with only the training links (and all self-loops), with their weights.

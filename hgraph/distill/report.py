@@ -50,7 +50,7 @@ def write_report(
         names: display names of ``mlp``, ``teacher`` and ``student``.
         title: the title of the report.
         config: every setting and version, as JSON values; ``command`` is the command to reproduce the run.
-        notes: sentences about the data, one per bullet point.
+        notes: sentences about the data in Markdown, one per bullet point; see `hgraph.report.escaped`.
 
     Returns:
         The path of ``report.md``.
@@ -136,8 +136,8 @@ def _markdown(
         report.section("Predictions of the student").text("On the test nodes, before calibration.")
         for name in pictures:
             report.picture(CAPTIONS[name], name)
-    report.section("What the numbers mean").bullets(_explanations(comparison, names, config))
-    report.section("The data").picture("The structure", "structure.png").bullets(notes)
+    report.section("What the numbers mean").bullets(_explanations(comparison, names, config), markdown=True)
+    report.section("The data").picture("The structure", "structure.png").bullets(notes, markdown=True)
     report.settings(config, omit=("command", "run"))
     if "command" in config:
         report.command(str(config["command"]))

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hgraph.data import Interactions
+from hgraph.data.io import fingerprint
 from hgraph.distill.serving.onnx import needs_onnx, onnx_program, silenced
 from hgraph.errors import ArgumentError, DataError
 from hgraph.models.recommend.base import Recommender
 from hgraph.train import FitResult, eval_mode, scorer, structure_of
-from hgraph.train.checkpoint import Checkpoint
+from hgraph.train.checkpoint import Checkpoint, state_digest
 from hgraph.train.loop import descend, train_loop
 
 __all__ = ["distill_recommender", "export_towers"]
@@ -60,7 +61,8 @@ def distill_recommender(
         The loss of each step, in a history whose epochs are the steps.
 
     Raises:
-        ArgumentError: different numbers of users or items, numbers out of range, or a checkpoint of other settings.
+        ArgumentError: different numbers of users or items, numbers out of range, or a checkpoint of other settings,
+            of another teacher or of other data.
 
     >>> from hgraph.models import BPRMF, LightGCN
     >>> from hgraph.structure import KnowledgeGraph
@@ -82,7 +84,9 @@ def distill_recommender(
         )
     score, structure = scorer(teacher, structure_of(teacher, data)), structure_of(student, data)
     optimizer, device = torch.optim.Adam(student.parameters(), lr=lr), next(student.parameters()).device
-    settings = {"lr": lr, "batch": batch, "near": near, "temperature": temperature, "seed": seed}
+    settings: dict[str, Any] = {"lr": lr, "batch": batch, "near": near, "temperature": temperature, "seed": seed}
+    if checkpoint is not None:  # of another teacher, or on other data, the steps would go on towards other scores
+        settings |= {"teacher": state_digest(teacher), "data": fingerprint(data)}
     file = Checkpoint(checkpoint, settings)
 
     def step(epoch: int) -> float:

@@ -69,7 +69,7 @@ def draw_graph(
         The axes.
 
     Raises:
-        ArgumentError: too many nodes, or labels or names of another length.
+        ArgumentError: too many nodes, or labels or names of the wrong length.
     """
     labels, names = check_labels(graph.num_nodes, labels, names, "graph.subgraph(nodes).draw()")
     ax = new_axes(ax, figure_size(names))
@@ -97,8 +97,8 @@ def draw_hypergraph(
 ) -> Axes:
     """Nodes with a soft hull around the members of each hyperedge: circle, capsule, or rounded polygon.
 
-    Where hulls would cover many nodes that are not members, hyperedges are squares that lines join to their members
-    (``"bipartite"``); and beyond 150 nodes and hyperedges, they are rows of a matrix (``"matrix"``).
+    Where hulls would cover many nodes that are not members, hyperedges are drawn as squares with lines to their members
+    (``"bipartite"``). Beyond 150 nodes and hyperedges, the incidence matrix is drawn (``"matrix"``).
 
     Nodes with common hyperedges are close together (spring layout of the star expansion). Hyperedges with common
     members get different colors as far as possible. Line widths follow the hyperedge weights, dot sizes
@@ -111,7 +111,7 @@ def draw_hypergraph(
         labels: [N] classes (integers, -1 is missing, or texts): colors, and a legend.
         names: [N] texts; short ones are drawn inside the nodes, longer ones above.
         hyperedge_names: [M] texts, for squares; hulls have no names.
-        form: ``"hulls"``, ``"bipartite"``, ``"matrix"``, or the first of them that can be read.
+        form: ``"hulls"``, ``"bipartite"``, ``"matrix"``, or ``"auto"`` for the first of them that is readable.
         seed: fixes the layout.
         max_hyperedges: only this many get a hull, and the title says so; all hyperedges affect the layout.
         title: the title, or None.
@@ -120,14 +120,14 @@ def draw_hypergraph(
         The axes.
 
     Raises:
-        ArgumentError: too many nodes, labels or names of another length, or another form.
+        ArgumentError: too many nodes, labels or names of the wrong length, or an unknown form.
     """
     if max_hyperedges < 0:
         raise ArgumentError("max_hyperedges", "a number >= 0", max_hyperedges)
     if form not in ("auto", "hulls", "bipartite", "matrix"):
         raise ArgumentError("form", "'auto', 'hulls', 'bipartite' or 'matrix'", repr(form))
     if hyperedge_names is not None and len(hyperedge_names) != hg.num_hyperedges:
-        raise ArgumentError("hyperedge_names", f"{hg.num_hyperedges} texts", len(hyperedge_names))
+        raise ArgumentError("hyperedge_names", f"{hg.num_hyperedges} strings", len(hyperedge_names))
     if form == "matrix" or (form == "auto" and hg.num_nodes + hg.num_hyperedges > _MAX_DOTS):
         check_labels(hg.num_nodes, labels, names, None)
         return _draw_matrix(hg, ax, title, labels is not None or names is not None or hyperedge_names is not None)
@@ -210,7 +210,7 @@ def _draw_matrix(hg: Hypergraph, ax: Axes | None, title: str | None, more: bool)
     )  # fmt: skip
     text = f"{hg.num_nodes:,} nodes, {hg.num_hyperedges:,} hyperedges, {hg.num_incidences:,} incidences"
     text = text if title is None else title
-    ax = draw_adjacency(ordered, ax, title=text + "\n(a matrix shows no labels and names)" * more)
-    ax.set_xlabel("node, in the order of the picture")
-    ax.set_ylabel("hyperedge, in the order of the picture")
+    ax = draw_adjacency(ordered, ax, title=text + "\n(a matrix shows no labels or names)" * more)
+    ax.set_xlabel("node (reordered)")
+    ax.set_ylabel("hyperedge (reordered)")
     return ax

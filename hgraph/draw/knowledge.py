@@ -47,7 +47,7 @@ def draw_knowledge_graph(
         The axes.
 
     Raises:
-        ArgumentError: too many nodes, or labels or names of another length.
+        ArgumentError: too many nodes, or labels or names of the wrong length.
     """
     if labels is None and kg.node_type is not None:
         kinds = kg.node_type.tolist()
@@ -96,7 +96,7 @@ def _draw_triples(
         turn, kind = divmod(rank[int(r)], len(draw.PALETTE))
         color, style = draw.PALETTE[(first + kind) % len(draw.PALETTE)], _STYLES[turn % len(_STYLES)]
         name = str(r) if kg.relation_names is None else kg.relation_names[int(r)]
-        handles[r] = Line2D([], [], color=color, ls=style, label=name)
+        handles[r] = Line2D([], [], color=color, ls=style, label=draw.literal(name))
         if h == t:
             draw.draw_edges(ax, at, np.array([h]), np.array([t]), np.array([line]), size, True, color)
             continue

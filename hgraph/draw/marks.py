@@ -27,6 +27,7 @@ __all__ = [
     "figure_size",
     "finish",
     "layout_of",
+    "literal",
     "new_axes",
     "node_radius",
     "scaled",
@@ -49,7 +50,13 @@ def add_to_legend(ax: Axes, handle: Any) -> None:
     set_legend(ax, handles)
 
 
+def literal(text: str) -> str:
+    """Text that matplotlib shows as it is; two dollar signs would enclose a formula, often one with an error."""
+    return text.replace("$", r"\$")
+
+
 def set_legend(ax: Axes, handles: list[Any]) -> None:
+    """Put a legend of these entries beside the axes."""
     ax.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9, labelcolor=INK,
         handletextpad=0.2,
@@ -97,7 +104,7 @@ def check_labels(
     if names is not None:
         names = [str(name) for name in names]
         if len(names) != count:
-            raise ArgumentError("names", f"{count} texts (one per node)", len(names))
+            raise ArgumentError("names", f"{count} strings (one per node)", len(names))
     return labels, names
 
 
@@ -260,7 +267,7 @@ def _draw_nodes(ax: Axes, at: np.ndarray, size: np.ndarray, labels: np.ndarray |
         dots = [Circle(p, r) for p, r in zip(at[own], size[own], strict=True)]
         ax.add_collection(PatchCollection(dots, facecolor=color, edgecolor=rim, linewidth=0.8, zorder=3), False)
         if labels is not None:
-            name = "missing" if missing else kind if isinstance(kind, str) else f"class {kind}"
+            name = "missing" if missing else literal(kind) if isinstance(kind, str) else f"class {kind}"
             handles.append(Line2D([], [], ls="", marker="o", ms=8, mec=rim, color=color, label=name))
         rank += not missing
     if handles:
@@ -275,7 +282,7 @@ def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str], l
 
     if max(map(len, names)) <= _INSIDE:
         for p, name in zip(at, names, strict=True):
-            ax.text(p[0], p[1], name, ha="center", va="center_baseline", fontsize=7, color="white", zorder=4)
+            ax.text(p[0], p[1], literal(name), ha="center", va="center_baseline", fontsize=7, color="white", zorder=4)
         return
     rim = [withStroke(linewidth=2.2, foreground="white", alpha=0.85)]
     box = ax.get_window_extent()  # before constrained layout: accurate enough to see which names would overlap
@@ -283,6 +290,6 @@ def _write_names(ax: Axes, at: np.ndarray, size: np.ndarray, names: list[str], l
     extents = np.array([[0.56 * _POINTS * len(name), 1.25 * _POINTS] for name in names]) * unit
     for (left, bottom), (x, y), name in zip(*place_names(at, size, extents, lines), names, strict=True):
         ax.text(
-            left, bottom, name, ha=_ALIGN[x][0], va=_ALIGN[y][1], fontsize=_POINTS, color=INK, zorder=4,
+            left, bottom, literal(name), ha=_ALIGN[x][0], va=_ALIGN[y][1], fontsize=_POINTS, color=INK, zorder=4,
             path_effects=rim,
         )  # fmt: skip

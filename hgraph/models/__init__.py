@@ -9,6 +9,7 @@ from hgraph._lazy import lazy as _lazy
 from hgraph.models.registry import MODELS as _MODELS
 
 if TYPE_CHECKING:
+    from hgraph.models.graph_classifier import GraphClassifier
     from hgraph.models.hypergraph.all_set import AllDeepSets, AllSetTransformer
     from hgraph.models.hypergraph.diffused import TFHNN, HyperND
     from hgraph.models.hypergraph.ed_hnn import EDHNN
@@ -83,6 +84,7 @@ __all__ = [
     "AxialTransformer",
     "ComplEx",
     "DistMult",
+    "GraphClassifier",
     "HyperGCN",
     "HyperND",
     "LightGCN",
@@ -106,11 +108,12 @@ __all__ = [
 ]
 
 _FUNCTIONS = {name: "hgraph.models.node.label_propagation" for name in ("correct_and_smooth", "propagate_labels")}
+_OTHERS = {"GraphClassifier": "hgraph.models.graph_classifier"}
 _PUBLISHED = {name: "hgraph.models.vision.published" for name in ("load_published", "published_tensors")}
 
 if not TYPE_CHECKING:  # type checkers read the imports above, and still find names that do not exist
     __getattr__, __dir__ = _lazy(
         __name__,
-        {entry.class_name: entry.module for entry in _MODELS} | _PUBLISHED | _FUNCTIONS,
+        {entry.class_name: entry.module for entry in _MODELS} | _PUBLISHED | _FUNCTIONS | _OTHERS,
         ("hypergraph", "node", "recommend", "sequence", "triples", "vision"),
     )

@@ -17,7 +17,6 @@ __all__ = ["DATA", "MODELS", "SIZES", "TASKS", "ModelEntry", "find", "select"]
 # Kind of data -> the inputs of its models.
 DATA = {
     "graph": "node features and a Graph",
-    "graphs": "node features and one Graph per meta-path",
     "hypergraph": "node features and a Hypergraph",
     "features": "node features only",
     "knowledge graph": "node features and a KnowledgeGraph",
@@ -48,9 +47,18 @@ SIZES: dict[str, Callable[[Any], int]] = {
     "relations and inverses": lambda data: 2 * data.kg.num_relations,
     # the collaborative graph has one more relation, "interacts with"
     "relations and inverses of the collaborative graph": lambda data: 2 * (data.kg.num_relations + 1),
+    "relations of the structure": lambda data: data.structure.num_relations,
+    "node types of the structure": lambda data: _num_types(data.structure),
     "nodes of the training graph": lambda data: data.train.num_nodes,
     "relations of the training graph": lambda data: data.train.num_relations,
 }
+
+
+def _num_types(kg: Any) -> int:
+    """The number of node types; a type may have no nodes."""
+    if kg.type_names is not None:
+        return len(kg.type_names)
+    return 1 if kg.node_type is None or not len(kg.node_type) else int(kg.node_type.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,11 @@ class ModelEntry:
     student: bool = False
     starts_from: tuple[str, ...] = ()
     paper: str | None = None
+
+    @property
+    def of_one_graph(self) -> bool:
+        """Whether the network holds a vector per node: it can be used on no other nodes."""
+        return "nodes" in self.sizes.values()
 
     @property
     def module(self) -> str:
@@ -234,18 +247,19 @@ MODELS: tuple[ModelEntry, ...] = (
     _stack(
         "graphsage", "SAGEConv", "graph", "mean of the neighbors, plus the node's own features", title="GraphSAGE"
     ),
-    _stack("gatv2", "GATv2Conv", "graph", "additive attention whose order of neighbors depends on the node",
+    _stack("gatv2", "GATv2Conv", "graph", "additive attention that ranks neighbors differently for each node",
            options={"concat": False, "num_heads": 8}),
     _stack("transformerconv", "TransformerConv", "graph", "dot-product attention over the neighbors",
            options={"concat": False, "num_heads": 4}),
     _stack("gin", "GINConv", "graph", "sum of the neighbors and the node, into an MLP"),
-    _stack("sgc", "SGConv", "graph", "symmetric degree weights, several times, and one linear map", title="SGC",
+    _stack("sgc", "SGConv", "graph", "K steps of symmetric degree weights, then one linear map", title="SGC",
            width=0, widths={}, options={"num_layers": 1, "hidden_channels": 1}),
     _stack("tagcn", "TAGConv", "graph", "one linear map per number of hops", title="TAGCN"),
     _stack("chebnet", "ChebConv", "graph", "Chebyshev polynomials of the Laplacian", title="ChebNet"),
     _stack("pna", "PNAConv", "graph", "mean, maximum, minimum and deviation, scaled by degrees"),
     _stack(
-        "edgeconv", "EdgeConv", "graph", "maximum of a function of differences from the neighbors", title="EdgeConv"
+        "edgeconv", "EdgeConv", "graph", "maximum over neighbors of a function of the feature difference",
+        title="EdgeConv",
     ),
     _stack("gatedgcn", "GatedGCNConv", "graph", "a gate per edge and channel"),
     _node(
@@ -253,18 +267,19 @@ MODELS: tuple[ModelEntry, ...] = (
         width=64,
     ),
     _node(
-        "gcnii", "node.gcnii:GCNII", "GCNII", "graph", "GCN's sums, initial residuals, identity maps", width=64,
+        "gcnii", "node.gcnii:GCNII", "GCNII", "graph", "GCN propagation with initial residuals and identity maps",
+        width=64,
     ),
     _node(
-        "h2gcn", "node.h2gcn:H2GCN", "H2GCN", "graph", "neighbors at distance one and two, kept apart", width=64,
+        "h2gcn", "node.h2gcn:H2GCN", "H2GCN", "graph", "neighbors at distances one and two, concatenated", width=64,
     ),
     _node(
-        "linkx", "node.linkx:LINKX", "LINKX", "graph", "a vector per neighbor, beside an MLP of the features",
+        "linkx", "node.linkx:LINKX", "LINKX", "graph", "one learned vector per neighbor, plus an MLP of the features",
         sizes={**_NODES, "num_nodes": "nodes"},
     ),
     _node(
-        "gps", "node.gps:GPS", "GPS", "graph", "a local layer beside attention to all nodes", layers=("GPSConv",),
-        width=64,
+        "gps", "node.gps:GPS", "GPS", "graph", "a local layer in parallel with attention to all nodes",
+        layers=("GPSConv",), width=64,
     ),
     _node("mlp", "node.mlp:MLP", "MLP", "features", "none; used as the student", width=128, student=True),
     _recommender(
@@ -297,17 +312,22 @@ MODELS: tuple[ModelEntry, ...] = (
         widths={"dim": 2, "hidden_channels": 1, "out_channels": 1}, student=True,
     ),
     _node(
-        "han", "node.han:HAN", "HAN", "graphs",
+        "han", "node.han:HAN", "HAN", "knowledge graph",
         "attention along meta-paths, then over them", layers=("HANConv",),
+        sizes={**_NODES, "num_paths": "relations of the structure"},
         widths={"hidden_channels": 8}, options={"num_heads": 8},
     ),
     _node(
         "hgt", "node.hgt:HGT", "HGT", "knowledge graph",
         "attention over all triples, by types and relations", layers=("HGTConv",),
+        sizes={
+            **_NODES, "num_relations": "relations of the structure", "num_types": "node types of the structure",
+        },
     ),
     _node(
         "rgcn", "node.rgcn:RGCN", "RGCN", "knowledge graph",
         "one matrix per relation: full, basis decomposition, or block-diagonal", layers=("RGCNConv",),
+        sizes={**_NODES, "num_relations": "relations of the structure"},
     ),
     _triples("transe", "TransE", "none; scores how close h + r is to t"),
     _triples("transr", "TransR", "none; TransE in the space of the relation", widths={"dim": 1, "relation_dim": 1}),

@@ -12,7 +12,7 @@ from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError, did_you_mean
 from hgraph.nn import registry
 from hgraph.nn.jumping import JumpingKnowledge
-from hgraph.nn.norms import GraphNorm, PairNorm
+from hgraph.nn.norms import BatchNorm, GraphNorm, PairNorm
 from hgraph.nn.structure_dropout import drop_edges
 from hgraph.structure import Graph, Hypergraph
 
@@ -45,8 +45,8 @@ class Stack(nn.Module):
         initial: alpha, the weight of the output of the first layer in each later one.
         jump: how to combine the outputs of all layers, ``"cat"``, ``"max"`` or ``"lstm"`` (`JumpingKnowledge`), or
             None.
-        drop_edges: probability to drop an edge or incidence, anew for each layer in training, see
-            `hgraph.nn.drop_edges`.
+        drop_edges: probability of dropping each edge or incidence, sampled separately for each layer and training step,
+            see `hgraph.nn.drop_edges`.
         **options: further arguments for each layer.
 
     Shapes:
@@ -122,7 +122,7 @@ class Stack(nn.Module):
 
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm1d,
+    "batch": BatchNorm,
     "layer": nn.LayerNorm,
     "graph": GraphNorm,
     "pair": lambda channels: PairNorm(),

@@ -27,13 +27,13 @@ class JumpingKnowledge(nn.Module):
     Args:
         mode: ``"cat"``, ``"max"`` or ``"lstm"``.
         channels: D, for ``"lstm"``.
-        num_layers: L, for ``"lstm"``: both directions have L D // 2 hidden channels.
+        num_layers: L, for ``"lstm"``; each of its two directions has L D // 2 hidden channels.
 
     Shapes:
         a list of L tensors [..., N, D] -> [..., N, L D] for ``"cat"``, else [..., N, D].
 
     Raises:
-        ArgumentError: another mode, or a size that ``"lstm"`` needs is missing.
+        ArgumentError: an unknown mode, or a size that ``"lstm"`` needs is missing.
 
     Source: Xu et al., "Representation Learning on Graphs with Jumping Knowledge Networks", ICML 2018, section 4.
 

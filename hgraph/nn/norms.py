@@ -7,15 +7,32 @@ from torch import Tensor, nn
 
 from hgraph.checks import check_channels, real
 from hgraph.errors import ArgumentError
+from hgraph.ops.sparse.linear import upcast
 
-__all__ = ["GraphNorm", "PairNorm", "SimpleRMSNorm"]
+__all__ = ["BatchNorm", "GraphNorm", "PairNorm", "SimpleRMSNorm"]
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """`torch.nn.BatchNorm1d` over all nodes of all examples.
+
+    Use it where features are [..., N, D]; torch's takes the second dimension for the channels.
+
+    Shapes:
+        x [..., N, D] -> [..., N, D].
+
+    >>> BatchNorm(3)(torch.randn(2, 4, 3)).shape
+    torch.Size([2, 4, 3])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each channel."""
+        return super().forward(input.flatten(0, -2)).view(input.shape)
 
 
 class GraphNorm(nn.Module):
     r"""Normalize each channel over the nodes, after a learned part of its mean is subtracted.
 
-    Use it between layers in place of batch norm; for regular structures, whose mean tells something, it can keep the
-    mean.
+    Use it between layers in place of batch norm. It can learn to keep the mean, which is informative on regular graphs.
 
     .. math:: x'_{id} = \gamma_d \frac{x_{id} - \alpha_d \mu_d}{\sqrt{\hat\sigma_d^2 + \epsilon}} + \beta_d, \qquad
               \hat\sigma_d^2 = \operatorname{mean}_i (x_{id} - \alpha_d \mu_d)^2
@@ -49,7 +66,7 @@ class GraphNorm(nn.Module):
         return f"{self.channels}"
 
     def reset_parameters(self) -> None:
-        """Ones, zeros, and the whole mean."""
+        """Reset to scale 1, shift 0, and subtraction of the whole mean."""
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
         nn.init.ones_(self.mean_scale)
@@ -57,9 +74,11 @@ class GraphNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize over the nodes."""
         _check(x, self.channels)
-        moved = x - self.mean_scale.to(x.dtype) * x.mean(-2, keepdim=True)
+        wide = upcast(x)  # squares overflow float16 from 256 on
+        moved = wide - self.mean_scale.to(wide.dtype) * wide.mean(-2, keepdim=True)
         spread = moved.square().mean(-2, keepdim=True)
-        return self.weight.to(x.dtype) * moved * (spread + self.eps).rsqrt() + self.bias.to(x.dtype)
+        out = self.weight.to(wide.dtype) * moved * (spread + self.eps).rsqrt() + self.bias.to(wide.dtype)
+        return out.to(x.dtype)
 
 
 class PairNorm(nn.Module):
@@ -98,11 +117,12 @@ class PairNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Center and scale."""
         _check(x, None)
-        moved = x - x.mean(-2, keepdim=True)
+        wide = upcast(x)  # squares overflow float16 from 256 on
+        moved = wide - wide.mean(-2, keepdim=True)
         length = moved.square().sum(-1, keepdim=True)
         if not self.individually:
             length = length.mean(-2, keepdim=True)
-        return self.scale * moved * (length + self.eps).rsqrt()
+        return (self.scale * moved * (length + self.eps).rsqrt()).to(x.dtype)
 
 
 def _check(x: Tensor, channels: int | None) -> None:

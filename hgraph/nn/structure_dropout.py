@@ -1,4 +1,4 @@
-"""Dropout of edges, incidences and hyperedges, which rescales what stays."""
+"""Dropout of edges, incidences and hyperedges; the remaining weights are rescaled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from hgraph.checks import real
 from hgraph.errors import ArgumentTypeError
@@ -18,14 +17,14 @@ S = TypeVar("S", bound="Graph | Hypergraph")
 
 
 def drop_edges(structure: S, p: float, *, training: bool = True) -> S:
-    r"""Remove each edge of a graph, or incidence of a hypergraph, with probability p, and divide the others by 1 - p.
+    r"""Remove each edge (or incidence) with probability p, and divide the weights of the remaining ones by 1 - p.
 
-    Use it in training against overfitting and oversmoothing: each step sees another structure.
+    Use it in training against overfitting and oversmoothing: each step sees a different structure.
 
     .. math:: w'_e = \frac{w_e\, b_e}{1 - p}, \qquad b_e \sim \mathrm{Bernoulli}(1 - p)
 
     so that weighted sums keep their expectation; means and softmax attention do not change with the scale. The two
-    directions of an edge are drawn separately. The number of edges that stay depends on the draw.
+    directions of an edge are drawn separately. The number of remaining edges is random.
 
     Args:
         structure: the graph or hypergraph; it is not changed.
@@ -33,8 +32,8 @@ def drop_edges(structure: S, p: float, *, training: bool = True) -> S:
         training: False returns the structure itself.
 
     Raises:
-        ArgumentError: p is no probability.
-        ArgumentTypeError: another structure.
+        ArgumentError: p is not between 0 and 1.
+        ArgumentTypeError: the structure is neither a `Graph` nor a `Hypergraph`.
 
     Source: Rong et al., "DropEdge: Towards Deep Graph Convolutional Networks on Node Classification", ICLR 2020,
     without rescaling.
@@ -61,8 +60,8 @@ def drop_hyperedges(hypergraph: Hypergraph, p: float, *, training: bool = True) 
         training: False returns the hypergraph itself.
 
     Raises:
-        ArgumentError: p is no probability.
-        ArgumentTypeError: another structure.
+        ArgumentError: p is not between 0 and 1.
+        ArgumentTypeError: the structure is not a `Hypergraph`.
 
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> drop_hyperedges(hg, 1.0).to_lists()
@@ -76,7 +75,7 @@ def drop_hyperedges(hypergraph: Hypergraph, p: float, *, training: bool = True) 
     keep = torch.rand(v2e.num_targets, device=v2e.device) >= p
     weight = hypergraph.hyperedge_weight
     weight = torch.ones(v2e.num_targets, device=v2e.device) if weight is None else weight
-    kept = _selected(v2e, keep[v2e.target.long()], v2e.weight)
+    kept = v2e.keep(keep[v2e.target.long()])
     return dataclasses.replace(hypergraph, v2e=kept, hyperedge_weight=weight / max(1 - p, 1e-6))
 
 
@@ -90,13 +89,4 @@ def _drops(structure: object, p: float, training: bool) -> bool:
 def _thinned(adj: Adjacency, p: float) -> Adjacency:
     keep = torch.rand(adj.num_edges, device=adj.device) >= p
     weight = torch.ones(adj.num_edges, device=adj.device) if adj.weight is None else adj.weight
-    return _selected(adj, keep, weight / max(1 - p, 1e-6))
-
-
-def _selected(adj: Adjacency, keep: Tensor, weight: Tensor | None) -> Adjacency:
-    """The edges for which ``keep`` is True, in their order."""
-    count = torch.cat([keep.new_zeros(1, dtype=adj.indptr.dtype), keep.cumsum(0, dtype=adj.indptr.dtype)])
-    return Adjacency.trusted(
-        indptr=count[adj.indptr.long()], indices=adj.indices[keep], num_sources=adj.num_sources,
-        weight=None if weight is None else weight[keep],
-    )  # fmt: skip
+    return adj.with_weight(weight / max(1 - p, 1e-6)).keep(keep)

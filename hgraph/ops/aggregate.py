@@ -13,8 +13,9 @@ from hgraph import checks
 from hgraph._torch import is_eager
 from hgraph.cache import TensorTable
 from hgraph.errors import ArgumentError
+from hgraph.ops.propagate import check_weight
 from hgraph.ops.sparse.extremum import extremum
-from hgraph.ops.sparse.linear import at_source, at_target, edges_to_targets, rows, spmm
+from hgraph.ops.sparse.linear import at_source, at_target, edges_to_targets, rows, spmm, upcast
 from hgraph.ops.sparse.mean import mean
 from hgraph.structure import Adjacency
 
@@ -23,7 +24,8 @@ __all__ = ["aggregate"]
 _NUMBERS = 1 << 20  # in the messages of one chunk
 _REDUCTIONS = ("sum", "mean", "max", "min", "none")
 _Chunk = tuple[slice, slice, Adjacency]
-_CHUNKS: TensorTable[tuple[int, Tensor, list[_Chunk]]] = TensorTable()
+# Row pointers, which no chunk holds, -> size of a chunk -> chunks: an entry dies with its structure.
+_CHUNKS: TensorTable[dict[int, list[_Chunk]]] = TensorTable()
 
 
 def aggregate(
@@ -35,6 +37,7 @@ def aggregate(
     edge: Tensor | None = None,
     weight: Tensor | None = None,
     reduce: Literal["sum", "mean", "max", "min", "none"] = "sum",
+    chunked: bool = True,
 ) -> Tensor:
     r"""Compute a message for every edge, and aggregate the messages at each target.
 
@@ -43,24 +46,27 @@ def aggregate(
 
     .. math:: y_t = \operatorname{reduce}_{e: t \leftarrow s} w_e \, \phi(x_t, x_s, z_e)
 
-    In eager mode, messages are computed in chunks of whole targets, and again in the backward pass, so that memory per
-    edge is not stored; compiled code computes all at once.
+    In eager mode, messages are computed in chunks of whole targets and recomputed in the backward pass, so nothing per
+    edge is stored. Compiled code computes all messages at once. Gradients of float16 and bfloat16 features are summed
+    over the chunks in float32.
 
     Args:
         adj: the structure.
-        message: :math:`\phi`, a function of the given rows, in the order target, source, edge, each [..., E', D], to
-            [..., E', D']. It acts on each row by itself.
+        message: :math:`\phi`, a function of the features passed, in the order target, source, edge, each [..., E', D],
+            to [..., E', D']. It must treat each row independently, unless ``chunked`` is False.
         target: [..., T, D_t] features of the targets.
         source: [..., S, D_s] features of the sources.
         edge: [..., E, D_e] features of the edges, in row-sorted order.
-        weight: [E] in row-sorted order, in place of ``adj.weight``.
+        weight: [E] or [E, K] in row-sorted order, in place of ``adj.weight``, as in `propagate`.
         reduce: as in `propagate`; ``"none"`` returns the messages, which is useful for few channels, such as scores.
+        chunked: False computes all messages at once, for a message that depends on other rows, such as batch norm.
 
     Returns:
         [..., T, D']; 0 for a target without edges. With ``"none"`` [..., E, D'], without weights.
 
     Raises:
-        ArgumentError: a wrong shape or device, no features, or an unknown reduction.
+        ArgumentError: a wrong shape or device, also of the messages, no features, or an unknown reduction.
+        ArgumentTypeError: tensors that are not floating-point.
 
     >>> adj = Adjacency.from_coo(target=[0, 0, 1], source=[0, 1, 1], num_targets=3, num_sources=2)
     >>> x = torch.tensor([[1.0], [2.0]])
@@ -80,9 +86,16 @@ def aggregate(
     if not features:
         raise ArgumentError("target, source, edge", "at least one", "none")
     weight = adj.weight if weight is None else weight
-    one = (message, target, source, edge, weight, reduce)
+    if weight is not None:
+        check_weight(adj, weight)
     size = _edges_per_chunk(adj, features)
-    if not is_eager() or adj.num_edges <= size:
+    at_once = not chunked or not is_eager() or adj.num_edges <= size
+    if not at_once and torch.is_grad_enabled():
+        # every chunk adds to these gradients: sums in half precision would be rounded once per chunk
+        message = _narrowing(message, target, source, edge)
+        target, source, edge = (None if x is None else upcast(x) for x in (target, source, edge))
+    one = (message, target, source, edge, weight, reduce)
+    if at_once:
         return _aggregated(adj, slice(None), slice(None), *one)
     parts = []
     for targets, edges, part in _chunks(adj, size):
@@ -113,12 +126,23 @@ def _aggregated(
     if edge is not None:
         given.append(edge if edges == slice(None) else edge[..., edges, :])
     sent, own = message(*given), edges_to_targets(index)
+    checks.floating("message", sent, part.device)
+    if sent.dim() < 2 or sent.shape[-2] != part.num_edges:
+        checks.shape("message", sent, ["...", part.num_edges, "D'"], "It returns one row for each given row")
     if reduce == "none":
         return sent
-    weight = None if weight is None else weight[edges].to(sent.dtype)
+    if weight is not None:
+        weight = weight[edges].to(sent.dtype)
+        check_weight(part, weight, sent.shape[-1])
     if reduce == "sum":
         return spmm(own, weight, sent)
     return mean(own, weight, sent) if reduce == "mean" else extremum(own, weight, sent, reduce == "max")
+
+
+def _narrowing(message: Callable[..., Tensor], *features: Tensor | None) -> Callable[..., Tensor]:
+    """The message of rows that are given in float32, at the dtypes of the features."""
+    dtypes = [x.dtype for x in features if x is not None]
+    return lambda *given: message(*(x.to(dtype) for x, dtype in zip(given, dtypes, strict=True)))
 
 
 def _edges_per_chunk(adj: Adjacency, features: list[Tensor]) -> int:
@@ -129,9 +153,10 @@ def _edges_per_chunk(adj: Adjacency, features: list[Tensor]) -> int:
 
 def _chunks(adj: Adjacency, size: int) -> list[_Chunk]:
     """Ranges of targets, of their edges, and these edges as a structure; about ``size`` edges, one target at least."""
-    found = _CHUNKS.get(adj.indices)
-    if found is not None and found[0] == size and found[1] is adj.indptr:
-        return found[2]
+    by_size = _CHUNKS.get(adj.indptr) or {}
+    found = by_size.get(size)
+    if found is not None:
+        return found
     pointers, out, first = adj.indptr.tolist(), [], 0
     while first < adj.num_targets:
         last = first + 1
@@ -142,6 +167,6 @@ def _chunks(adj: Adjacency, size: int) -> list[_Chunk]:
         part = Adjacency.trusted(indptr=own, indices=adj.indices[edges], num_sources=adj.num_sources)
         out.append((slice(first, last), edges, part))
         first = last
-    if not adj.indices.is_inference():
-        _CHUNKS.put(adj.indices, (size, adj.indptr, out))
+    if not adj.indptr.is_inference():
+        _CHUNKS.put(adj.indptr, {**by_size, size: out})
     return out

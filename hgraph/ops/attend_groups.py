@@ -61,7 +61,7 @@ def attend_groups(
 
     Raises:
         ArgumentError: inconsistent shapes, devices, heads or probabilities.
-        ArgumentTypeError: tensors that are not floating-point, or another structure.
+        ArgumentTypeError: tensors that are not floating-point, or the wrong type of structure.
 
     Source: Mohtashami and Jaggi, "Landmark Attention", section 3.1: the grouped softmax.
 

@@ -14,7 +14,7 @@ from hgraph.ops.sparse.linear import rows, spmm
 from hgraph.ops.sparse.mean import mean
 from hgraph.structure import Adjacency, SoftAdjacency
 
-__all__ = ["propagate"]
+__all__ = ["check_weight", "propagate"]
 
 _REDUCTIONS = ("sum", "mean", "max", "min")
 
@@ -65,9 +65,7 @@ def propagate(
         return soft_propagate(adj, x, weight, reduce)
     weight = adj.weight if weight is None else weight
     if weight is not None:
-        checks.floating("weight", weight, adj.device)
-        if weight.shape != adj.indices.shape:  # the common case needs no further checks
-            _check_weight(weight, adj.num_edges, x.shape[-1])
+        check_weight(adj, weight, x.shape[-1])
         weight = weight if weight.dtype == x.dtype else weight.to(x.dtype)
     if reduce == "sum":
         return spmm(rows(adj), weight, x)
@@ -76,10 +74,19 @@ def propagate(
     return extremum(rows(adj), weight, x, reduce == "max")
 
 
-def _check_weight(weight: Tensor, num_edges: int, channels: int) -> None:
-    hint = "Weights are in row-sorted order: use adj.sort_edges(weight)"
+def check_weight(adj: Adjacency, weight: Tensor, channels: int | None = None) -> None:
+    """Check weights [E] or [E, K] of edges; K divides the channels, if they are known.
+
+    Raises:
+        ArgumentError: a wrong shape or device.
+        ArgumentTypeError: not floating-point.
+    """
+    checks.floating("weight", weight, adj.device)
+    if weight.shape == adj.indices.shape:  # the common case needs no further checks
+        return
+    num_edges, hint = adj.num_edges, "Weights are in row-sorted order: use adj.sort_edges(weight)"
     if weight.dim() not in (1, 2):
         raise ArgumentError("weight", f"shape [{num_edges}] or [{num_edges}, K]", f"shape {list(weight.shape)}", hint)
     checks.shape("weight", weight, (num_edges, "K")[: weight.dim()], hint)
-    if weight.dim() == 2 and (weight.shape[1] == 0 or channels % weight.shape[1] != 0):
+    if weight.dim() == 2 and channels is not None and (weight.shape[1] == 0 or channels % weight.shape[1] != 0):
         raise ArgumentError("weight", f"K columns that divide the {channels} channels of x", weight.shape[1])

@@ -53,13 +53,13 @@ class Affine:
 
 @dataclass(frozen=True)
 class Memory:
-    r"""Matrix states that are only read out: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`.
+    r"""A matrix state with a readout per step: :math:`S_t = a_t S_{t-1} + k_t v_t^\top,\; y_t = q_t^\top S_t`.
 
     Use it for linear attention.
 
-    Elements (q [..., T, D], k [..., T, D], v [..., T, V], log a), log a at most 0 and -inf for full decay (checked in
-    eager mode on a CPU); states are y [..., T, V], the final state is S [..., D, V]. This is linear attention, and with
-    decays it covers state-space layers of that form.
+    Elements are (q [..., T, D], k [..., T, D], v [..., T, V], log a), with log a at most 0, and -inf for full decay
+    (checked in eager mode on a CPU). ``states`` holds the readouts y [..., T, V]; the final state is S [..., D, V].
+    With decays, this covers state-space layers of that form.
 
     Args:
         decay: ``"none"``, log a is None; ``"scalar"``, [..., T]; ``"diagonal"``, [..., T, D]: one per row of S.

@@ -104,8 +104,8 @@ def run(
 def prepare(name: str, seed: int, root: Path | None = None, setting: str = "transductive") -> Data:
     """A data set prepared as in the protocol: merged hyperedges, singletons, normalized rows, a split by seed.
 
-    The split has the name of the setting. In the production setting, hyperedges and tf-idf of the training are computed
-    from the observed nodes: a neighborhood of an unseen node would join observed nodes that only it connects.
+    The split has the name of the setting. In the production setting, training hyperedges and tf-idf weights use only
+    the training view; otherwise, the neighborhood of an unseen node would connect training nodes.
     """
     options = {"self_loops": True} if name == "citeseer" else {}
     data = datasets.load(name, root=root, **options)[0]

@@ -19,7 +19,7 @@ def names() -> tuple[str, ...]:
     """The available recipes.
 
     >>> names()
-    ('graph-zoo', 'hypergraph-zoo', 'lighthgnn')
+    ('graph-folds', 'graph-zoo', 'hypergraph-zoo', 'lighthgnn')
     """
     return tuple(
         sorted(f.name[:-5].replace("_", "-") for f in files("hgraph.recipes").iterdir() if f.name.endswith(".toml"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,11 +13,9 @@ import torch
 
 from hgraph import datasets
 from hgraph.data import Data, Split
-from hgraph.errors import ArgumentError, did_you_mean
-from hgraph.files import write_atomically
+from hgraph.errors import ArgumentError
 from hgraph.models import registry
-from hgraph.recipes.recipe import read_results
-from hgraph.report import Report
+from hgraph.recipes.rows import run_rows
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train import accuracy, build_model, classification_loss, eval_mode, fit, training_view
 
@@ -64,24 +60,13 @@ def run(
     Raises:
         ArgumentError: a name in ``only`` that the recipe does not have.
     """
-    rows = _chosen(recipe["rows"], only)
-    folder.mkdir(parents=True, exist_ok=True)
-    results = folder / "results.jsonl"
-    number, epochs = recipe["seeds"] if seeds is None else seeds, recipe["epochs"] if epochs is None else epochs
-    done = {(r["model"], r["dataset"], r["seed"], r["epochs"]) for r in read_results(results, _Record)}
-    for seed in range(number):  # one seed of every network first, so that an early report is complete
-        for row in rows:
-            if (row["model"], row["dataset"], seed, epochs) in done:
-                continue
-            progress(f"{row['model']}, {row['dataset']}, seed {seed}")
-            data = _PREPARE[recipe["split"]](row["dataset"], seed, root).to(device)
-            record = _trained(row, data, seed, epochs)
-            with results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-    report = folder / "report.md"
-    records = [r for r in read_results(results, _Record) if r["epochs"] == epochs]
-    write_atomically(report, _report(recipe, recipe["rows"], records).encode())
-    return report
+    prepare = _PREPARE[recipe["split"]]
+
+    def train(row: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:
+        return _trained(row, prepare(row["dataset"], seed, root).to(device), seed, epochs)
+
+    options: dict[str, Any] = {"only": only, "seeds": seeds, "epochs": epochs, "progress": progress}
+    return run_rows(recipe, folder, _Record, train, **options)
 
 
 def halves(name: str, seed: int, root: Path | None = None) -> Data:
@@ -122,45 +107,5 @@ def _trained(row: dict[str, Any], data: Data, seed: int, epochs: int) -> dict[st
     with torch.no_grad(), eval_mode(model):
         logits = model(part.x, part.structure)
     test = data.split().test
-    return {
-        "model": row["model"], "dataset": row["dataset"], "seed": seed, "epochs": epochs,
-        "accuracy": 100 * accuracy(logits[test], data.y[test]), "best_epoch": result.best_epoch,
-        "seconds": round(time.perf_counter() - begin, 1),
-    }  # fmt: skip
-
-
-def _chosen(rows: list[dict[str, Any]], only: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of the named data sets, of the named models, or of both."""
-    sets, models = ({row[key] for row in rows} for key in ("dataset", "model"))
-    for name in only:
-        if name not in sets | models:
-            known = sorted(sets | models)
-            raise ArgumentError(
-                "only", f"data sets or models of the recipe, {known}", repr(name), did_you_mean(name, known)
-            )
-    sets, models = ({n for n in only if n in some} or some for some in (sets, models))
-    return [row for row in rows if row["dataset"] in sets and row["model"] in models]
-
-
-def _report(recipe: dict[str, Any], rows: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
-    report = Report(recipe["title"]).text(
-        "Protocol. " + recipe["protocol"].strip(),
-        "Deviations. " + recipe["deviations"].strip(),
-        "Test accuracy in percent, mean +- standard deviation.",
-    )
-    header = "network, data set, seeds, here, published, difference / published deviation, s per seed"
-    table = [header.split(", ")]
-    for row in rows:
-        found = [r for r in records if (r["model"], r["dataset"]) == (row["model"], row["dataset"])]
-        values = [r["accuracy"] for r in found]
-        if not values:
-            continue
-        mean, std = statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-        known: list[float] = row.get("published", [])
-        cells = [registry.find(row["model"]).title, row["dataset"], str(len(values)), f"{mean:.2f} +- {std:.2f}"]
-        cells += [" +- ".join(f"{number:.2f}" for number in known)]
-        spread = known[1] if len(known) > 1 else 0.0
-        cells += [f"{(mean - known[0]) / spread:+.1f}" if spread else ""]
-        cells.append(f"{statistics.mean(r['seconds'] for r in found):.0f}")
-        table.append(cells)
-    return str(report.table(table, align="left"))
+    found = {"accuracy": 100 * accuracy(logits[test], data.y[test]), "best_epoch": result.best_epoch}
+    return found | {"seconds": round(time.perf_counter() - begin, 1)}

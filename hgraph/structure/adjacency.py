@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hgraph.errors import ArgumentError
 from hgraph.structure import algebra
 from hgraph.structure.edge_list import EdgeList
 
@@ -79,6 +80,21 @@ class Adjacency(EdgeList):
         return algebra.select(self, rows)
 
     # ------------------------------------------------------------------ set algebra and composition
+
+    def keep(self, mask: Tensor) -> Adjacency:
+        """The edges for which ``mask`` [E] is True, in their order; sizes stay.
+
+        Raises:
+            ArgumentError: a mask of another shape or dtype.
+        """
+        if mask.dtype != torch.bool or mask.shape != self.indices.shape:
+            got = f"{mask.dtype} {list(mask.shape)}"
+            raise ArgumentError("mask", f"booleans [{self.num_edges}], one per edge", got)
+        count = torch.cat([mask.new_zeros(1, dtype=self.indptr.dtype), mask.cumsum(0, dtype=self.indptr.dtype)])
+        return Adjacency.trusted(
+            indptr=count[self.indptr.long()], indices=self.indices[mask], num_sources=self.num_sources,
+            weight=None if self.weight is None else self.weight[mask],
+        )  # fmt: skip
 
     def __or__(self, other: Adjacency) -> Adjacency:
         """Union of the edges; both unweighted, of the same shape."""

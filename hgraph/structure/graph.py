@@ -99,6 +99,36 @@ class Graph(Structure):
         """Whether some edge has no reverse edge of equal weight."""
         return not self.adj.equal(self.adj.transpose())
 
+    def sort_edges(self, values: Tensor) -> Tensor:
+        """Permute values of the listed edges [E_in, ...] to the order of the edges [E, ...].
+
+        Use it for features of edges, in the order of ``edge_index`` as you gave it to `from_edge_index`. The reverse of
+        an undirected edge that is listed once gets the same value. Values that `hgraph.convert` returns are already in
+        the order of the edges.
+
+        Args:
+            values: [E_in, ...] one row per listed edge, or as `Adjacency.sort_edges` takes them.
+
+        Raises:
+            ArgumentError: another number of rows.
+
+        >>> Graph.from_edge_index([[2, 0], [1, 1]], num_nodes=3, directed=False).sort_edges(torch.tensor([20.0, 10.0]))
+        tensor([10., 10., 20., 20.])
+        """
+        order, count = self.adj.input_order, values.shape[0]
+        if order is None or count >= len(order):
+            return self.adj.sort_edges(values)
+        own = order[:count].long()
+        known = torch.zeros(self.num_edges, dtype=torch.bool, device=self.adj.device)
+        known[own] = True
+        twin = self.adj.perm.long()  # of each edge in a symmetric graph, the edge in the other direction
+        if self.directed or not bool((known | known[twin]).all()) or bool(known[order[count:].long()].any()):
+            expected = f"one row per edge that was given to from_edge_index, or {len(order)}, one per direction"
+            raise ArgumentError("values", expected, f"{count} rows")
+        found = coo.segment_sum(values, own, self.num_edges).to(values.dtype)
+        mask = known.view(-1, *[1] * (values.dim() - 1))
+        return torch.where(mask, found, found[twin])
+
     def degree(self) -> Tensor:
         """Weighted in-degree [N] (a count when unweighted)."""
         return self.adj.target_degree()
@@ -141,7 +171,12 @@ def _symmetrized(adj: Adjacency) -> Adjacency:
     """Add each missing reverse edge; the reverse of a parallel edge is parallel too."""
     reverse = adj.transpose()
     keys, reverse_keys = (coo.pair_codes(a.target, a.indices, *adj.shape) for a in (adj, reverse))
-    missing = ~torch.isin(reverse_keys, keys)
+    missing = (~torch.isin(reverse_keys, keys)).nonzero().flatten()
+    if adj.input_order is not None:  # added reverses in the order in which the caller listed their edges
+        listed = torch.zeros(adj.num_edges, dtype=torch.long, device=adj.device)
+        place = torch.arange(len(adj.input_order), device=adj.device)
+        listed.scatter_reduce_(0, adj.input_order.long(), place, "amin", include_self=False)
+        missing = missing[listed[adj.perm.long()[missing]].argsort(stable=True)]
     both = Adjacency.from_coo(
         target=torch.cat([adj.target, reverse.target[missing]]),
         source=torch.cat([adj.indices, reverse.indices[missing]]),

@@ -116,7 +116,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
             count = len(type_texts)
             checks.refuse(
                 kinds >= count,
-                lambda _: ArgumentError("type_names", f"more than {int(kinds.max())} texts (one per type)", count),
+                lambda _: ArgumentError("type_names", f"more than {int(kinds.max())} strings (one per type)", count),
             )
         adj, relation = relations.sorted_triples(head, relation.to(head.device), tail, num_nodes, duplicates, checks)
         return cls.complete(

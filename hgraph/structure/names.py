@@ -41,7 +41,7 @@ class Names(Structure):
         texts = list(texts)
         for at, text in enumerate(texts):
             if not isinstance(text, str):
-                raise ArgumentTypeError("names", "texts", f"{type(text).__name__} at position {at}")
+                raise ArgumentTypeError("names", "strings", f"{type(text).__name__} at position {at}")
         coded = [text.encode() for text in texts]
         sizes = torch.tensor([0, *map(len, coded)], dtype=torch.long)
         joined = bytearray(b"".join(coded))
@@ -55,7 +55,7 @@ class Names(Structure):
             return None
         names = texts if isinstance(texts, Names) else cls.of(texts)
         if len(names) != count:
-            raise ArgumentError(name, f"{count} texts (one per {what})", len(names))
+            raise ArgumentError(name, f"{count} strings (one per {what})", len(names))
         return names
 
     def find(self, text: str, argument: str = "name") -> int:

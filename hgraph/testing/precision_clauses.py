@@ -25,7 +25,10 @@ HALF = (torch.bfloat16, torch.float16)
 
 @clause
 def check_half(case: Case) -> None:
-    """Half precision is within a few rounding units of float64 on the same rounded inputs; gradients are finite."""
+    """Half precision is within a few rounding units of float64 on the same rounded inputs; gradients are finite.
+
+    Inputs 30 times as large, with entries of about 100, give no NaN.
+    """
     for dtype in HALF:
         module, inputs = case.module(dtype=dtype), with_gradients(case.inputs(case.sizes[2], seed=2, dtype=dtype))
         out = module(*inputs)
@@ -38,6 +41,9 @@ def check_half(case: Case) -> None:
             if leaf.grad is not None:
                 assert leaf.grad.dtype == dtype, f"{name}: expected a gradient in {dtype}, got {leaf.grad.dtype}"
                 assert leaf.grad.isfinite().all(), f"the gradient of {name} in {dtype} is not finite"
+        large = map_floating(case.inputs(case.sizes[2], seed=2, dtype=dtype), lambda t: t * 30)
+        for at, got in enumerate(outputs(module(*large))):
+            assert not got.isnan().any(), f"output {at} in {dtype}: NaN for inputs 30 times as large"
 
 
 @clause

@@ -1,8 +1,10 @@
 """Training loops, metrics, samplers, checkpoints and seeds."""
 
 from hgraph.train.build import build_model
+from hgraph.train.completion import Completions, complete_triples
 from hgraph.train.fit import cosine, fit
 from hgraph.train.full_ranking import full_ranking, popularity_baseline, ranking_of_users
+from hgraph.train.graphs import fit_graphs, graph_labels, graph_outputs
 from hgraph.train.loop import FitResult, TrainingError
 from hgraph.train.metrics import accuracy, expected_calibration_error
 from hgraph.train.mode import eval_mode
@@ -20,6 +22,7 @@ from hgraph.train.view import TrainingView, classification_loss, task_loss, trai
 
 __all__ = [
     "Classification",
+    "Completions",
     "Explanation",
     "FitResult",
     "MultiLabel",
@@ -35,6 +38,7 @@ __all__ = [
     "balanced_accuracy",
     "build_model",
     "classification_loss",
+    "complete_triples",
     "cosine",
     "eval_mode",
     "expected_calibration_error",
@@ -42,9 +46,12 @@ __all__ = [
     "f1",
     "fastest_threads",
     "fit",
+    "fit_graphs",
     "fit_recommender",
     "fit_triples",
     "full_ranking",
+    "graph_labels",
+    "graph_outputs",
     "mae",
     "mrr",
     "multilabel_f1",

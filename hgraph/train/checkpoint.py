@@ -17,7 +17,7 @@ from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
 from hgraph.schema import parse
 
-__all__ = ["Checkpoint", "stopwatch"]
+__all__ = ["Checkpoint", "state_digest", "stopwatch"]
 
 _FORMAT = "hgraph training"
 _SECONDS = 30.0  # largest time between checkpoints, if epochs are long
@@ -160,6 +160,11 @@ def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
         digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data if value.numel() else b"")
     return digest.hexdigest()
+
+
+def state_digest(model: nn.Module) -> str:
+    """SHA-256 of the state of a model in hexadecimal."""
+    return _digest("", {name: value.detach().cpu() for name, value in model.state_dict().items()})
 
 
 def _cuda(devices: Iterable[torch.device]) -> list[torch.device]:

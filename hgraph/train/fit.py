@@ -17,7 +17,7 @@ from hgraph.data import Data
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import aux_losses
 from hgraph.train.checkpoint import Checkpoint
-from hgraph.train.loop import FitResult, TrainingError, train_loop
+from hgraph.train.loop import FitResult, TrainingError, score_of, train_loop
 from hgraph.train.view import of_data
 
 __all__ = ["cosine", "fit"]
@@ -81,7 +81,8 @@ def fit(
             may have different or equal ``inputs``; gradients, losses and scores are means over processes, and the
             first process writes the files.
         checkpoint: a file to save the state to. If it exists, training resumes from it, with the same result as without
-            a stop; a finished training continues if ``epochs`` is larger.
+            a stop; a finished training continues if ``epochs`` or ``patience`` is larger, and keeps the score of its
+            former last epoch.
         save_every: epochs between two checkpoints; a single process also writes one after 30 s.
         log: a JSON lines file for the history, one line per epoch.
         seed: seed of dropout and other random operations.
@@ -181,18 +182,7 @@ class _Step:
     @torch.no_grad()
     def score(self, validate: Callable[[Any], float], epoch: int) -> float:
         self.model.eval()
-        output = self._output()
-        try:
-            score = self._mean(float(validate(output)))
-        except ArgumentError as error:  # metrics refuse NaN, which comes from the training and not from an argument
-            if not isinstance(output, Tensor) or not bool(output.isnan().any()):
-                raise
-            hint = f"try a smaller lr than {self.lr:g}, and look for NaN or very large values in the inputs"
-            raise TrainingError(f"the outputs are NaN in epoch {epoch}: {hint}") from error
-        if not math.isfinite(score):
-            hint = "try a smaller lr, and look for an empty validation part"
-            raise TrainingError(f"the validation score is {score} in epoch {epoch}: {hint}")
-        return score
+        return self._mean(score_of(self._output(), validate, epoch))
 
     def _mean(self, number: float) -> float:
         """Mean over processes, so that all choose the same best epoch, and stop or fail together."""

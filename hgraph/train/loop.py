@@ -15,12 +15,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from hgraph.errors import DataError, HgraphError
+from hgraph.errors import ArgumentError, DataError, HgraphError
 from hgraph.files import write_atomically
 from hgraph.train.checkpoint import Checkpoint, stopwatch
 from hgraph.train.seed import seeded
 
-__all__ = ["FitResult", "Steps", "TrainingError", "bar", "descend", "train_loop"]
+__all__ = ["FitResult", "Steps", "TrainingError", "bar", "descend", "score_of", "train_loop"]
 
 _LOG = logging.getLogger("hgraph")
 
@@ -114,6 +114,7 @@ def train_loop(
             done = _Progress.of(file.restore(model, optimizer, devices), file.path)
             if start is not None:
                 start(bool(done.history))
+            done.stopped = done.is_over(patience)  # the patience of this call, not that of the file
             spent = stopwatch(done.seconds, done.cpu_seconds)
             first, shown = 1 + len(done.history), progress if file.is_first else False
             with _lines(log if file.is_first else None, done.history) as write:
@@ -121,7 +122,7 @@ def train_loop(
                     values = steps(epoch)
                     record = {"epoch": epoch, **(values if isinstance(values, dict) else {"loss": values})}
                     if score is not None and (epoch % eval_every == 0 or epoch == epochs):
-                        record["validation"] = score(epoch)
+                        record["validation"] = _scored(score, epoch, model)
                     done.add(record, model, patience)
                     write(record)
                     done.seconds, done.cpu_seconds = spent()
@@ -141,6 +142,35 @@ def train_loop(
             "%s: %s %d of %d restored%s, %.1f s", label, unit, done.best_epoch, len(done.history), best, done.seconds
         )
     return result
+
+
+def _scored(score: Callable[[int], float], epoch: int, model: nn.Module) -> float:
+    """The score, after a check that it is finite."""
+    try:
+        value = score(epoch)
+    except ArgumentError as error:  # metrics refuse NaN, which comes from the training and not from an argument
+        if all(bool(p.isfinite().all()) for p in model.parameters()):
+            raise
+        raise TrainingError(f"the parameters are not finite in epoch {epoch}: try a smaller lr") from error
+    if not math.isfinite(value):
+        hint = "try a smaller lr, and look for an empty validation part"
+        raise TrainingError(f"the validation score is {value} in epoch {epoch}: {hint}")
+    return value
+
+
+def score_of(outputs: Any, measure: Callable[[Any], float], epoch: int) -> float:
+    """The score of the outputs of a model.
+
+    Raises:
+        TrainingError: a metric refuses them because of NaN, which comes from the training and not from an argument.
+    """
+    try:
+        return float(measure(outputs))
+    except ArgumentError as error:
+        if not isinstance(outputs, Tensor) or not bool(outputs.isnan().any()):
+            raise
+        hint = "try a smaller lr, and look for NaN or very large values in the inputs"
+        raise TrainingError(f"the outputs are NaN in epoch {epoch}: {hint}") from error
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor, epoch: int) -> float:
@@ -187,8 +217,11 @@ class _Progress:
         elif self.best_state is None or score > best:
             self.best_epoch = int(record["epoch"])
             self.best_state = copy.deepcopy(model.state_dict())
-        if patience is not None:
-            self.stopped = sum("validation" in later for later in self.history[self.best_epoch :]) >= patience
+        self.stopped = self.is_over(patience)
+
+    def is_over(self, patience: int | None) -> bool:
+        """Whether there were ``patience`` scores since the best one."""
+        return patience is not None and sum("validation" in r for r in self.history[self.best_epoch :]) >= patience
 
     def plain(self) -> dict[str, Any]:
         """All fields except the state, as JSON values."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hgraph.data.labels import target_kind
+from hgraph.draw.marks import literal
 from hgraph.train.metrics import scored_rows
 
 if TYPE_CHECKING:
@@ -190,13 +191,13 @@ def confusion_matrix(logits: Tensor, y: Tensor, names: Sequence[str], title: str
             for column in range(classes):
                 ink = "white" if fraction[row, column] > 0.6 else _INK
                 axes.text(column, row, f"{table[row, column]:,}", ha="center", va="center", fontsize=8, color=ink)
-    short = [name if len(name) <= 16 else name[:15] + "…" for name in names]
+    short = [literal(name if len(name) <= 16 else name[:15] + "…") for name in names]
     if classes <= 40:
         axes.set_xticks(range(classes), short, rotation=90 if max(map(len, short)) > 2 else 0, fontsize=8)
         axes.set_yticks(range(classes), short, fontsize=8)
     axes.set_xlabel("predicted", color=_INK)
     axes.set_ylabel("true", color=_INK)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=10, color=_INK)
+    figure.suptitle(literal(title), x=0.02, ha="left", fontsize=10, color=_INK)
     axes.tick_params(length=0, labelcolor=_INK)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -229,9 +230,11 @@ def structure_picture(data: Data) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from hgraph.structure import Hypergraph, statistics
+    from hgraph.structure import Graph, Hypergraph, KnowledgeGraph, statistics
 
     structure = data.structure.to("cpu")
+    if isinstance(structure, KnowledgeGraph):  # data of a network that reads relations
+        structure = Graph(structure.adj)
     y: Tensor | None = data.y.cpu()
     if target_kind(data.y) != "classification":
         y = None  # colors and homophily are for one class per node
@@ -264,7 +267,7 @@ def canvas(title: str, right: float) -> tuple[Any, Any]:
     figure = Figure(figsize=(7.2, 4.2), dpi=150)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.13, 0.14, right - 0.13, 0.75))
-    axes.set_title(title, loc="left", fontsize=11, color=_INK)
+    axes.set_title(literal(title), loc="left", fontsize=11, color=_INK)
     axes.grid(axis="y", color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):

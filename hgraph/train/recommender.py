@@ -17,7 +17,7 @@ from hgraph.models.recommend.base import Recommender
 from hgraph.structure import Adjacency, KnowledgeGraph
 from hgraph.train.checkpoint import Checkpoint
 from hgraph.train.full_ranking import full_ranking
-from hgraph.train.loop import FitResult, TrainingError, descend, train_loop
+from hgraph.train.loop import FitResult, descend, train_loop
 from hgraph.train.samplers import PairSampler, TripleSampler
 from hgraph.train.scores import scorer
 
@@ -65,8 +65,9 @@ def fit_recommender(
         triple_batch: triples per step.
         l2: L2 penalty on the embeddings of a batch of pairs; it is not Adam's weight decay.
         triple_l2: L2 penalty on the embeddings of a batch of triples.
-        eval_every: epochs between two rankings; the last epoch has one too.
-        save_every: epochs between two checkpoints; one is also written after 30 s.
+        eval_every: rank every this many epochs, and after the last one.
+        save_every: write a checkpoint every this many epochs; also if the last one is 30 s old, and after the last
+            epoch.
         patience: stop after this many rankings without a better one; None never stops early.
         k: the state with the best recall@k is restored; at most the number of items is used.
         validate_users: rank only for this many users with validation items, sampled once under the seed; None uses
@@ -106,7 +107,7 @@ def fit_recommender(
     cut = min(k, data.num_items)
 
     def recall(epoch: int) -> float:
-        return _recall(model, steps.now, val, known, cut, epoch)
+        return _recall(model, steps.now, val, known, cut)
 
     return train_loop(
         model, steps, recall if val.num_edges else None, file, optimizer=optimizers, devices=[device],
@@ -115,15 +116,8 @@ def fit_recommender(
     )  # fmt: skip
 
 
-def _recall(
-    model: Recommender, structure: KnowledgeGraph, val: Adjacency, known: list[Adjacency], cut: int, epoch: int
-) -> float:
-    try:
-        return full_ranking(scorer(model, structure), val, known, ks=[cut])[f"recall@{cut}"]
-    except ArgumentError as error:  # rankings refuse NaN, which comes from the training and not from an argument
-        if all(bool(p.isfinite().all()) for p in model.parameters()):
-            raise
-        raise TrainingError(f"the embeddings are not finite in epoch {epoch}: try a smaller lr") from error
+def _recall(model: Recommender, structure: KnowledgeGraph, val: Adjacency, known: list[Adjacency], cut: int) -> float:
+    return full_ranking(scorer(model, structure), val, known, ks=[cut])[f"recall@{cut}"]
 
 
 def _sampled(pairs: Adjacency, users: int | None, seed: int) -> Adjacency:

@@ -354,7 +354,7 @@ def task_of(y: Tensor, train: Tensor, *, select: str | None = None, class_weight
         class_weight: see `NodeTask`.
 
     Raises:
-        ArgumentError: labels of another kind, a score that the task lacks, or weights without classes.
+        ArgumentError: labels of the wrong kind, a score that the task lacks, or weights without classes.
 
     >>> task_of(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([0, 1])).settings()["mean"]
     [2.0]
@@ -401,7 +401,8 @@ def task_from(settings: Mapping[str, Any] | None, file: str | os.PathLike[str] =
     given = [n for n in ("mean", "scale") if n in settings]
     fits = all(numbers) and len(numbers[0] or ()) == len(numbers[1] or ()) and found.kind == "regression"
     if given and not fits:
-        raise DataError(f"{file}: task.mean, task.scale: expected one number or more in both, for a regression only")
+        expected = "two lists of equal length, with at least one number, and kind regression"
+        raise DataError(f"{file}: task.mean, task.scale: expected {expected}")
     with naming("task", file):
         return _TASKS[found.kind](**options)
 

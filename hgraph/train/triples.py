@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hgraph.checks import real
+from hgraph.checks import real, whole
 from hgraph.data import TripleSplit
-from hgraph.data.leaks import inverse_triples
+from hgraph.data.leaks import inverse_triples, repeated_triples
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.models.triples.kge import TripleModel
 from hgraph.structure import Adjacency
@@ -128,8 +128,9 @@ def fit_triples(
         l2: L2 penalty on the embeddings of a batch; it is not Adam's weight decay.
         negatives: number of nodes sampled per step as candidates of the loss. None uses all nodes, which is best for
             small graphs and costs batch x N x d per step.
-        eval_every: epochs between two rankings; the last epoch has one too.
-        save_every: epochs between two checkpoints; one is also written after 30 s.
+        eval_every: rank every this many epochs, and after the last one.
+        save_every: write a checkpoint every this many epochs; also if the last one is 30 s old, and after the last
+            epoch.
         patience: stop after this many rankings without a better one; None never stops early.
         checkpoint: a file to save the state to and to resume from, as in `fit`.
         log: a JSON lines file for the history, one line per epoch.
@@ -152,7 +153,7 @@ def fit_triples(
     >>> result.best_epoch, result.history[2]["loss"] < result.history[0]["loss"]
     (3, True)
     """
-    _check(model, split, epochs, batch, (eval_every, save_every), negatives)
+    _check(model, split, epochs, batch, (eval_every, save_every), negatives, patience)
     for name, value in (("lr", lr), ("l2", l2)):
         real(name, value, "a finite number, 0 or more")
     _warn(split)
@@ -172,7 +173,9 @@ def fit_triples(
 
 
 def _warn(split: TripleSplit) -> None:
-    """Warn about triples with untrained embeddings, and about those that an inverse relation gives away."""
+    """Warn about held-out triples that training reveals, and about those with untrained embeddings."""
+    for sentence in repeated_triples(split):
+        _LOG.warning("%s Remove them from the training triples", sentence)
     for sentence in inverse_triples(split):
         _LOG.warning("%s Put a relation and its inverse into the same part", sentence)
     for name, count in split.unseen().items():
@@ -200,7 +203,13 @@ def _epoch(
 
 
 def _check(
-    model: TripleModel, split: TripleSplit, epochs: int, batch: int, every: tuple[int, int], negatives: int | None
+    model: TripleModel,
+    split: TripleSplit,
+    epochs: int,
+    batch: int,
+    every: tuple[int, int],
+    negatives: int | None,
+    patience: int | None,
 ) -> None:
     if not isinstance(split, TripleSplit):
         hint = "TripleSplit.random(kg, val_fraction=0.1, test_fraction=0.1) creates one"
@@ -218,6 +227,6 @@ def _check(
         ("eval_every", every[0], 1),
         ("save_every", every[1], 1),
         ("negatives", num_negatives, 1),
+        ("patience", 1 if patience is None else patience, 1),
     ):
-        if value < least:
-            raise ArgumentError(name, f"{least} or more", value)
+        whole(name, value, least)

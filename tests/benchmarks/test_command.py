@@ -25,7 +25,9 @@ def started(monkeypatch):
         calls.append((list(arguments), rest))
         given = runner.parser().parse_args(arguments)
         for name in given.suites:
-            records.save(given.out / f"{name}{given.suffix}.csv", [{"suite": name, "case": "two", "min": "1"}])
+            records.save(
+                given.out / f"{name}{given.suffix}.csv", [{"suite": name, "case": "two", "method": "a", "min": "1"}]
+            )
         return 0
 
     monkeypatch.setattr(launch, "start", start)
@@ -85,6 +87,21 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(started, argument
     assert result.exit_code == 2
     assert message in result.stderr
     assert not started
+
+
+@pytest.mark.parametrize("name", ["ops.csv", "ops.png"])
+@pytest.mark.parametrize("more", [[], ["--compare", "HEAD"]])
+def test_files_of_something_else_are_not_replaced(started, tmp_path, name, more):
+    foreign = tmp_path / name.replace("ops", "compare" if more else "ops")
+    foreign.write_text("mine,1\n", encoding="utf-8")
+    result = call("ops", "--out", tmp_path, *more)
+    assert (result.exit_code, foreign.read_text(encoding="utf-8")) == (2, "mine,1\n")
+    assert str(foreign.name) in result.stderr
+    assert not started
+
+
+def test_own_files_are_extended(started, tmp_path):
+    assert [call("ops", "--out", tmp_path, "--quiet").exit_code for _ in range(2)] == [0, 0]
 
 
 def test_two_commits(monkeypatch, tmp_path):

@@ -18,6 +18,7 @@ from hgraph.data.io import fingerprint
 from hgraph.data.io import load as load_structure
 from hgraph.datasets import from_interactions, from_tables
 from hgraph.datasets import load as load_set
+from hgraph.distill import Predictor
 from hgraph.errors import DataError
 from hgraph.models import BPRMF
 
@@ -50,6 +51,36 @@ def test_hyperedges_without_names_are_predicted(place):
     done = call("predict", "run", "new.csv", "--hyperedges", "new-he.csv", "--column", "members=people", "--quiet")
     assert done.exit_code == 0, done.output
     assert [line.split(",")[0] for line in done.stdout.splitlines()] == ["id", "x", "y"]
+    again = call("predict", "run", "new.csv", "--hyperedges", "new-he.csv", "--quiet")  # the columns are as they were
+    assert again.stdout == done.stdout
+
+
+def test_the_columns_of_a_build_are_those_of_new_nodes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(
+        "papers.csv",
+        ["paper", "year", "field"],
+        [(f"p{i}", 2000 + i, "" if i == 3 else "ab"[i % 2]) for i in range(12)],
+    )
+    write("authors.csv", ["paper", "author"], [(f"p{i}", f"w{i % 3}") for i in range(12)])
+    roles = ("--column", "id=paper", "--column", "node=paper", "--column", "hyperedge=author")
+    build = ("datasets", "build", "--nodes", "papers.csv", "--hyperedges", "authors.csv", "--label", "field", *roles)
+    assert call(*build, "--out", "set").exit_code == 0
+    assert call("train", "./set", "--epochs", 1, "--out", "run", "--quiet").exit_code == 0
+    assert call("predict", "run", "--quiet").stdout.splitlines()[1].startswith("p3,")
+    assert call("predict", "run", "--quiet").stdout.startswith("paper,label")
+    write("new.csv", ["paper", "year"], [("x", 2001)])
+    write("new-authors.csv", ["paper", "author"], [("x", "w1"), ("x", "new")])
+    found = call("predict", "run", "new.csv", "--hyperedges", "new-authors.csv", "--quiet")
+    assert found.exit_code == 0, found.output
+    assert [line.split(",")[0] for line in found.stdout.splitlines()] == ["paper", "x"]
+    assert (
+        call("predict", "run", "new.csv", "--hyperedges", "new-authors.csv", *roles, "--quiet").stdout == found.stdout
+    )
+    write("other.csv", ["id", "year"], [("x", 2001)])  # other names are found as ever
+    write("other-authors.csv", ["node", "hyperedge"], [("x", "w1"), ("x", "new")])
+    other = call("predict", "run", "other.csv", "--hyperedges", "other-authors.csv", "--quiet")
+    assert other.stdout.splitlines()[1] == found.stdout.splitlines()[1]
 
 
 def test_a_run_finds_its_data_from_any_folder_and_says_when_they_are_gone(place, monkeypatch):
@@ -154,7 +185,7 @@ def test_a_training_that_diverges_is_a_training_error(y):
     path = Graph.from_edge_index([[0, 1, 2], [1, 2, 3]], num_nodes=4, directed=False)
     ids = torch.arange(4)
     data = Data(path, torch.eye(4), y, {"default": Split(path, ids[:2], ids[2:3], ids[3:])})
-    with pytest.raises(train.TrainingError, match="the outputs are NaN in epoch 1: try a smaller lr than"):
+    with pytest.raises(train.TrainingError, match="the outputs are NaN in epoch 1: try a smaller lr"):
         train.fit(Diverged(data.num_outputs), data, epochs=1, progress=False)
 
 
@@ -350,3 +381,52 @@ def test_tuning_without_its_package_stops_before_any_file(tmp_path, monkeypatch)
     done = CliRunner().invoke(app, ["tune", "karate", "--model", "gcn", "--trials", "1", "--out", str(tmp_path / "t")])
     assert "tuning needs the package 'optuna'" in done.stderr
     assert not (tmp_path / "t").exists()
+
+
+def test_nodes_outside_of_named_hyperedges_can_be_drawn(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"n{i},{i},{'ab'[i % 2]}\n" for i in range(10))
+    (tmp_path / "nodes.csv").write_text("id,size,y\n" + rows)
+    (tmp_path / "he.csv").write_text("node,hyperedge\nn0,e\nn1,e\n")
+    build = ("datasets", "build", "--nodes", "nodes.csv", "--hyperedges", "he.csv", "--label", "y", "--out", "set")
+    assert call(*build).exit_code == 0
+    result = call("train", "./set", "--model", "hgnn", "--epochs", 1, "--out", "run")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "structure.png").stat().st_size > 0
+
+
+def test_a_network_of_one_graph_is_refused_in_the_production_setting(tmp_path, monkeypatch):
+    """LINKX has a vector per node: this is said before any training."""
+    monkeypatch.chdir(tmp_path)
+    for command in (["train", "karate", "--model", "linkx"], ["distill", "karate", "--teacher", "linkx"]):
+        found = call(*command, "--setting", "production")
+        assert found.exit_code != 0
+        assert "transductive (LINKX has a vector per node)" in found.output
+
+
+def test_a_student_of_nodes_without_columns_reads_their_ids(tmp_path, monkeypatch):
+    """A row of sixty one-hot columns is nothing that anyone has; the id of a node is."""
+    monkeypatch.chdir(tmp_path)
+    write("labels.csv", ["id", "team"], [(f"acct:{i}", "ab"[i % 2]) for i in range(20)])
+    write("edges.csv", ["source", "target"], [(f"acct:{i}", f"acct:{(i + k) % 20}") for i in range(20) for k in (2, 4)])
+    build = ("datasets", "build", "--nodes", "labels.csv", "--edges", "edges.csv", "--label", "team", "--out", "set")
+    assert call(*build).exit_code == 0
+    assert call("distill", "./set", "--teacher", "gcn", "--epochs", 2, "--out", "run", "--quiet").exit_code == 0
+    assert "id  one of 20 nodes, such as acct:0" in call("predict", "run", "--describe").stdout
+    write("rows.csv", ["account"], [("acct:3",), ("acct:7",)])
+    for flags in (["--id", "account"], ["--column", "id=account"]):
+        found = call("predict", "run", "rows.csv", *flags, "--quiet")
+        assert [line.split(",")[0] for line in found.stdout.splitlines()] == ["id", "acct:3", "acct:7"], found.output
+    predictor = Predictor("run/student")
+    x = load_set("./set")[0].x
+    assert torch.equal(predictor.encode({"id": ["acct:3", "acct:7"]})[0], x[[3, 7]])
+    columns = {name: x[:, i].tolist() for i, name in enumerate(predictor.feature_names)}
+    assert torch.equal(predictor.encode(columns)[0], x)
+    with pytest.raises(DataError, match="row 1: column 'id': expected a node of the training data, got 'acct:33'"):
+        predictor.encode({"id": ["acct:3", "acct:33"]})
+
+
+def test_an_unknown_node_is_met_with_both_ways_out():
+    people = {"id": ["acct:1", "acct:2"], "y": ["a", "b"]}
+    with pytest.raises(DataError, match=r"Did you mean 'acct:2'\? If not, add a row for it to nodes"):
+        from_tables(people, edges={"source": ["acct:1", "acct:9"], "target": ["acct:2", "acct:1"]}, label="y")

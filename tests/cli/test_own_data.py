@@ -56,6 +56,7 @@ def test_from_two_tables_to_a_trained_network_and_a_student(tables):
     assert result.exit_code == 0, result.output
     assert "crime 40" in result.stdout
     assert "to train:  hgraph train my-set --model hgnn+" in result.stdout
+    assert "as words   town (3 categories)" in result.stdout
     result = call("train", "my-set", "--model", "hgnn+", "--epochs", "60", "--json")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
@@ -387,7 +388,8 @@ def test_predict_reports_unseen_categories(tables):
 
 
 @pytest.mark.parametrize(("given", "classes"), [([], ["x"]), (["--missing", ""], ["NA", "None", "x"]),
-                                                (["--missing", "NA, -"], ["None", "x"])])  # fmt: skip
+                                                (["--missing", "x, -"], []),
+                                                (["--missing", ",NA"], ["None", "x"])])  # fmt: skip
 def test_the_command_names_missing_cells(tables, given, classes):
     write("n.csv", ["id", "y"], [("a", "None"), ("b", "x"), ("c", "NA"), ("d", "x")])
     write("h.csv", ["members"], [("a;b",)])

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -206,6 +207,35 @@ def test_parquet_in_and_out(tmp_path):
     assert found["probability"] == pytest.approx([float(row["probability"]) for row in expected], abs=1e-5)
 
 
+@pytest.mark.checked(
+    "other data", "Ids that are numbers in a Parquet table are numbers in the predictions, so that they join."
+)
+def test_parquet_keeps_integers_as_ids(tmp_path, monkeypatch):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.chdir(tmp_path)
+    ids = list(range(100, 112))
+    table = {"id": ids, "age": list(range(12)), "y": ["a", "b"] * 5 + [None] * 2}
+    parquet.write_table(pyarrow.table(table), "nodes.parquet")
+    parquet.write_table(pyarrow.table({"node": [100, 111], "hyperedge": [1, 1]}), "he.parquet")
+    parquet.write_table(pyarrow.table({"id": [7, 8], "age": [3, 4]}), "new.parquet")
+    build = ["datasets", "build", "--nodes", "nodes.parquet", "--hyperedges", "he.parquet", "--label", "y"]
+    assert call(*build, "--out", "set", "--quiet").exit_code == 0
+    assert call("distill", "./set", "--teacher", "hgnn", "--epochs", 1, "--out", "run", "--quiet").exit_code == 0
+    assert call("train", "./set", "--model", "mlp", "--epochs", 1, "--out", "mlp", "--quiet").exit_code == 0
+    for arguments, expected in (
+        (["run"], [110, 111]),
+        (["run", "new.parquet"], [7, 8]),
+        (["mlp", "new.parquet"], [7, 8]),
+    ):
+        assert call("predict", *arguments, "--out", "out.parquet", "--quiet").exit_code == 0
+        assert parquet.read_schema("out.parquet").field("id").type == pyarrow.int64()
+        assert parquet.read_table("out.parquet")["id"].to_pylist() == expected
+        assert [row["id"] for row in rows_of(call("predict", *arguments, "--quiet").stdout)] == list(map(str, expected))
+        lines = call("predict", *arguments, "--json", "--quiet").stdout.splitlines()
+        assert [json.loads(line)["id"] for line in lines] == expected
+
+
 def test_describe_lists_the_columns_of_a_run():
     for run in ("distilled", "hyper"):
         described = call("predict", run, "--describe")
@@ -221,3 +251,19 @@ def test_training_and_distilling_share_no_default_folder(tmp_path, monkeypatch):
     result = call("distill", "davis", "--teacher", "hgnn", "--epochs", 1, "--quiet")
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"davis-hgnn-0", "davis-hgnn-student-0"}
+
+
+def test_an_exported_program_is_found_in_the_run(tmp_path, monkeypatch):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    before = call("predict", "distilled", "new.csv", "--program", "onnx")
+    assert before.exit_code == 2
+    assert "hgraph export RUN --format onnx" in before.stderr
+    shutil.copytree("distilled", tmp_path / "run")
+    assert call("export", tmp_path / "run", "--format", "onnx").exit_code == 0
+    after = call("predict", tmp_path / "run", "new.csv", "--program", "onnx", "--quiet")
+    assert after.exit_code == 0, after.output
+    assert [row["id"] for row in rows_of(after.stdout)] == NEW["id"]
+    weights = tmp_path / "run" / "export" / "student.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert "Export it again" in call("predict", tmp_path / "run", "new.csv", "--program", "onnx").stderr

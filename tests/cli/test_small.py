@@ -51,7 +51,7 @@ def test_one_seed_has_no_deviation():
 def test_settings_without_a_value_are_not_listed():
     settings = {"lr": 0.1, "patience": None, "task": {"kind": "classification", "class_weight": None}, "a": "x|y"}
     lines = str(Report("t").settings(settings)).splitlines()
-    assert lines[-3:] == ["| lr | 0.1 |", "| task | kind classification |", "| a | x\\|y |"]
+    assert lines[-3:] == ["| lr | 0.1 |", "| task | kind classification |", "| a | x&#124;y |"]
 
 
 @pytest.fixture(scope="module")

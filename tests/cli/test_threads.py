@@ -8,9 +8,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from hgraph import Interactions, KnowledgeGraph
+from hgraph.cli import recommenders
 from hgraph.cli.app import app
 from hgraph.cli.threads import training_threads
 from hgraph.errors import ArgumentError
+from hgraph.models.registry import select
 
 
 def run(*arguments):
@@ -65,6 +68,21 @@ def test_the_timed_step_does_not_change_the_training(tmp_path, chosen, monkeypat
     assert timed.exit_code == given.exit_code == 0
     assert len(chosen) == 1
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in select(task="recommendation")])
+def test_the_timed_step_of_every_recommender_is_a_step_of_its_training(name):
+    """It fails with several threads only, which the suite does not use elsewhere."""
+    pairs = torch.tensor([[0, 0, 1, 1, 2], [0, 1, 1, 2, 2]])
+    none = torch.empty(2, 0, dtype=torch.long)
+    kg = KnowledgeGraph.from_names([("a", "r", "x"), ("b", "r", "x"), ("c", "s", "y")])
+    data = Interactions.from_pairs(pairs, none, none, kg, num_users=3, num_items=3)
+    network = recommenders.network_of(name, data, 0, 4)
+    before = [p.clone() for p in network.parameters()]
+    step = recommenders.recommender_step(network, data)
+    step()
+    step()
+    assert all(p.grad is None and torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "all", "5000"])

@@ -274,3 +274,17 @@ def test_a_label_of_one_node_needs_an_owner(pyg, caplog):
     of_graph = convert.from_pyg(one, label_of="graph")
     assert of_graph.y is None
     assert of_graph.meta["y"].tolist() == [1]
+
+
+def test_features_of_edges_are_in_the_order_of_the_layers(pyg):
+    """The recipe of README.md for converted graphs, and the one for listed edges, give equal outputs."""
+    from hgraph import nn
+
+    index = torch.tensor([[3, 0, 2, 1], [2, 1, 1, 3]])
+    data = pyg.Data(x=torch.randn(4, 3), edge_index=index, edge_attr=torch.tensor([[5.0], [90.0], [30.0], [60.0]]))
+    c = convert.from_pyg(data)
+    layer = nn.GATConv(3, 8, num_heads=2, edge_channels=1)
+    listed = Graph.from_edge_index(index, num_nodes=4, directed=True)
+    expected = layer(data.x, listed, listed.sort_edges(data.edge_attr))
+    assert torch.equal(layer(c.x, c.structure, c.edge_attrs["edge_attr"]), expected)
+    assert not torch.allclose(layer(c.x, c.structure, c.structure.sort_edges(c.edge_attrs["edge_attr"])), expected)

@@ -17,6 +17,7 @@ from hgraph.convert import (
     to_hif,
     to_networkx,
 )
+from hgraph.datasets import from_tables
 from hgraph.errors import ArgumentError, DataError
 
 
@@ -64,7 +65,7 @@ def test_repeated_members_and_blanks_in_names(tmp_path, caplog):
     c = read_hyperedges(path)
     assert (c.node_ids, c.structure.to_lists()) == (["Ann Lee", "Ben"], [[0, 1], [0, 1]])
     assert "1 lines list a member more than once" in caplog.text
-    with pytest.raises(DataError, match=r"file.txt, line 2: expected each member once, got 'Ben' again"):
+    with pytest.raises(DataError, match=r"file.txt, line 2: expected each member once, got 'Ben' twice"):
         read_hyperedges(path, repeated="error")
     assert read_hyperedges(written(tmp_path, "a::b\n"), delimiter="::").node_ids == ["a", "b"]
     assert read_hyperedges(written(tmp_path, "")).structure.num_nodes == 0
@@ -74,24 +75,34 @@ HOSTILE = {
     "one end": (lambda p: read_edge_list(p, directed=True), "1\t2\n3\n", "line 2: expected source and target, got 1"),
     "three ends": (lambda p: read_edge_list(p, directed=True), "1 2 3\n", "line 1: .* Pass weighted=True"),
     "no weight": (lambda p: read_edge_list(p, directed=True, weighted=True), "1 2 nan\n", "line 1: .* finite weight"),
+    "huge weight": (
+        lambda p: read_edge_list(p, directed=True, weighted=True),
+        "1 2 1\n2 3 1e39\n",
+        "line 2: .*float32",
+    ),
+    "huge sum": (
+        lambda p: read_edge_list(p, directed=True, weighted=True, duplicates="sum"),
+        "1 2 3e38\n1 2 3e38\n",
+        "a sum that float32 can hold",
+    ),
     "text weight": (lambda p: read_edge_list(p, directed=True, weighted=True), "1 2 x\n", "line 1: .* got 'x'"),
     "empty end": (lambda p: read_edge_list(p, directed=True, delimiter=","), "1,\n", "line 1"),
     "no UTF-8": (lambda p: read_edge_list(p, directed=True), b"1 2\n\xff 3\n", "line 2: not UTF-8"),
-    "empty member": (read_hyperedges, "1,2\n1,,2\n", "line 2: expected a text for each member"),
-    "no point": (read_ntriples, "<a> <b> <c> .\n<a> <b> <c>\n", "line 2: expected a triple of N-Triples"),
-    "a literal as subject": (read_ntriples, '"a" <b> <c> .\n', "line 1: expected a triple"),
-    "a blank as predicate": (read_ntriples, "<a> _:b <c> .\n", "line 1: expected a triple"),
-    "an open quote": (read_ntriples, '<a> <b> "c .\n', "line 1: expected a triple"),
-    "a blank in an IRI": (read_ntriples, "<a b> <b> <c> .\n", "line 1: expected a triple"),
+    "empty member": (read_hyperedges, "1,2\n1,,2\n", "line 2: expected a name for each member"),
+    "no point": (read_ntriples, "<a> <b> <c> .\n<a> <b> <c>\n", "line 2: expected an N-Triples statement"),
+    "a literal as subject": (read_ntriples, '"a" <b> <c> .\n', "line 1: expected an N-Triples"),
+    "a blank as predicate": (read_ntriples, "<a> _:b <c> .\n", "line 1: expected an N-Triples"),
+    "an open quote": (read_ntriples, '<a> <b> "c .\n', "line 1: expected an N-Triples"),
+    "a blank in an IRI": (read_ntriples, "<a b> <b> <c> .\n", "line 1: expected an N-Triples"),
     "an unknown escape": (read_ntriples, '<a> <b> "\\x" .\n', r"line 1: expected an escape .* got '\\\\x'"),
     "a short code": (read_ntriples, '<a> <b> "\\u12" .\n', "line 1: expected an escape"),
-    "half a character": (read_ntriples, '<a> <b> "\\uD800" .\n', "line 1: expected the code of a character"),
-    "two triples": (read_ntriples, "<a> <b> <c> . <a> <b> <d> .\n", "line 1: expected a triple"),
+    "half a character": (read_ntriples, '<a> <b> "\\uD800" .\n', "line 1: expected a valid Unicode code point"),
+    "two triples": (read_ntriples, "<a> <b> <c> . <a> <b> <d> .\n", "line 1: expected an N-Triples"),
     "no XML": (read_graphml, "<graphml><graph></graphml>", "line 1: not XML"),
     "no GraphML": (read_graphml, "<html></html>", "not a GraphML file"),
-    "an entity": (read_graphml, '<!DOCTYPE g [<!ENTITY a "b">]><graphml>&a;</graphml>', "line 1: .* without DTD"),
-    "a DTD elsewhere": (read_graphml, '<!DOCTYPE g SYSTEM "file:///etc/passwd"><graphml/>', "without DTD"),
-    "a DTD in UTF-16": (read_graphml, '<!DOCTYPE g [<!ENTITY a "b">]><g>&a;</g>'.encode("utf-16"), "without DTD"),
+    "an entity": (read_graphml, '<!DOCTYPE g [<!ENTITY a "b">]><graphml>&a;</graphml>', "line 1: .* without a DTD"),
+    "a DTD elsewhere": (read_graphml, '<!DOCTYPE g SYSTEM "file:///etc/passwd"><graphml/>', "without a DTD"),
+    "a DTD in UTF-16": (read_graphml, '<!DOCTYPE g [<!ENTITY a "b">]><g>&a;</g>'.encode("utf-16"), "without a DTD"),
     "no GML": (read_gml, "graph [ node [ id 0", "not a GML file"),
     "no label": (read_gml, "graph [ node [ id 0 ] ]", "not a GML file"),
     "GML twice": (read_gml, 'graph [ node [ id 0 label "a" ] node [ id 1 label "a" ] ]', "not a GML file"),
@@ -99,6 +110,17 @@ HOSTILE = {
     "a list": (read_xgi, "[]", "expected a JSON object"),
     "a kind": (read_xgi, '{"type": "collection", "edge-dict": {}}', "type: expected one of"),
     "a member": (read_xgi, '{"edge-dict": {"e": [["a"]]}}', "edge-dict: expected a list of nodes for 'e'"),
+    "no members": (read_xgi, '{"edge-dict": {"e": null}}', "edge-dict: expected a list of nodes for 'e', got None"),
+    "no two sides": (read_xgi, '{"type": "dihypergraph", "edge-dict": {"e": null}}', r"expected \[\[tail nodes\]"),
+    "three sides": (read_xgi, '{"type": "dihypergraph", "edge-dict": {"e": [["a"], ["b"], ["c"]]}}', "tail nodes"),
+    "an empty side": (read_xgi, '{"type": "dihypergraph", "edge-dict": {"e": [["a"], null]}}', "tail nodes"),
+    "mixed sides": (read_xgi, '{"edge-dict": {"e": [["a"], ["b"]], "f": ["a"]}}', "expected a list of nodes for 'e'"),
+    "another kind": (read_xgi, '{"hypergraph-type": null, "edge-dict": {}}', "hypergraph-type: expected one of"),
+    "two kinds": (
+        read_xgi,
+        '{"type": "hypergraph", "hypergraph-type": "dihypergraph", "edge-dict": {}}',
+        "one kind of network",
+    ),
     "a text": (read_xgi, '{"edge-dict": {"e": "abc"}}', "edge-dict: expected a list of nodes for 'e'"),
     "another edge": (read_xgi, '{"edge-dict": {}, "edge-data": {"e": {}}}', "edge-data: expected hyperedges"),
     "attributes": (read_xgi, '{"edge-dict": {}, "node-data": {"a": 3}}', "node-data: expected an object of attributes"),
@@ -150,6 +172,8 @@ def test_ntriples(tmp_path, caplog):
     dropped = read_ntriples(path, literals="drop")
     assert sorted(map(tuple, dropped.find_triples())) == sorted(t for t in expected if t[2][0] != '"')
     assert "left out 2 triples with a literal" in caplog.text
+    assert read_ntriples(written(tmp_path, "# nothing yet\n", "b.nt")).num_edges == 0
+    assert from_tables(edges=tmp_path / "b.nt")[0].structure.num_edges == 0
     with pytest.raises(ArgumentError, match="literals"):
         read_ntriples(path, literals="no")
 
@@ -210,6 +234,9 @@ def test_directed_xgi_json(tmp_path, edge):
     c = read_xgi(written(tmp_path, json.dumps({"type": "dihypergraph", "edge-dict": {"e": edge}})))
     assert c.node_ids == ["1", "2", "3"]
     assert c.edge_attrs["direction"] == ["tail", "head", "head"]
+    for kind in ({}, {"hypergraph-type": "dihypergraph"}):  # the form alone, or the other key, says the same
+        again = read_xgi(written(tmp_path, json.dumps(kind | {"edge-dict": {"e": edge}})))
+        assert (again.node_ids, again.edge_attrs, again.meta) == (c.node_ids, c.edge_attrs, c.meta)
 
 
 def test_simplicial_complexes_of_xgi(tmp_path):

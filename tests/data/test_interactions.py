@@ -75,7 +75,7 @@ def test_nodes_without_names_say_what_they_are(users, entities):
         ({"num_items": 9}, "num_items: expected at most the 6 nodes of kg"),
         ({"val_fraction": 0.6, "test_fraction": 0.6}, "val_fraction, test_fraction: expected non-negative"),
         ({"duplicates": "keep"}, "duplicates"),
-        ({"user_names": ["a"]}, "user_names: expected 5 texts"),
+        ({"user_names": ["a"]}, "user_names: expected 5 strings"),
     ],
 )
 def test_wrong_arguments_are_named(changed, message):

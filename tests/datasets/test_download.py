@@ -235,7 +235,7 @@ def test_malformed_hash_size_and_mirror(root, monkeypatch):
 
 
 def test_file_tables():
-    with pytest.raises(ArgumentError, match="file table"):
+    with pytest.raises(ArgumentError, match="a list of files to download"):
         listed("nothing")
     with pytest.raises(ArgumentError, match="in the table of 'hypergcn'"):
         fetch_listed("hypergcn", "cocitation/pubmed/labels.pickle")

@@ -261,6 +261,21 @@ def test_wrong_hyperedges_are_refused_with_their_position(tmp_path, text, place,
     assert str(caught.value).startswith(f"{files['he']}{place}: ")
 
 
+@pytest.mark.checked(
+    "numbers", "Weights, their sums and numeric labels that float32 cannot hold are errors, never infinite."
+)
+def test_numbers_that_float32_cannot_hold_are_refused(tmp_path):
+    people, teams = {"id": ["a", "b", "c"], "y": ["0.5", "1", "1e39"]}, {"members": [["a", "b"]]}
+    with pytest.raises(DataError, match=r"row 2 .*column 'y': expected a number that float32 can hold, got 1e\+39"):
+        from_tables(people, teams, label="y")
+    pairs = {"node": ["a", "b", "b"], "hyperedge": ["e", "e", "e"], "weight": [1, 3e38, 3e38]}
+    with pytest.raises(DataError, match=r"row 1 .*expected a sum of weights that float32 can hold"):
+        from_tables(hyperedges=pairs, duplicates="sum")
+    (tmp_path / "he.json").write_text('{"incidences": [{"edge": "e", "node": "a", "weight": 1e39}]}')
+    with pytest.raises(DataError, match=r"he.json: incidences: expected weights that float32 can hold"):
+        from_tables(hyperedges=tmp_path / "he.json")
+
+
 @pytest.mark.parametrize(
     ("text", "place", "message"),
     [

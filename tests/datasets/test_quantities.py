@@ -50,8 +50,8 @@ def test_numbers_with_units_and_separators(cells, decimal, expected, tmp_path):
 
 
 REFUSED = {
-    "decimal comma or thousands": (["1,234", "5"], None, r"1.234 with --decimal , or 1234 with --decimal \."),
-    "decimal comma or list": (["1,5", "2,5"], None, "'1,5': 1.5 with --decimal ,"),
+    "decimal comma or thousands": (["1,234", "5"], None, r"1.234 with --decimal ',' or 1234 with --decimal '.'"),
+    "decimal comma or list": (["1,5", "2,5"], None, "'1,5': 1.5 with --decimal ','"),
     "days or months": (["01/02/2024", "03/04/2024"], None, "'01/02/2024', with day or month first"),
     "two units": (["3 kg", "4 lb"], None, "numbers with one unit, got the units 'kg', 'lb'"),
     "with and without a unit": (["3 kg", "4"], None, "units '', 'kg'"),
@@ -98,6 +98,34 @@ def test_labels_with_a_unit_need_a_task():
         built(["$1", "$2"], label="v")
     assert built(["$1", "$2"], label="v", task="regression")[0].y.tolist() == [1, 2]
     assert built(["$1", "$2"], label="v", task="classification")[0].meta["class_names"] == ("$1", "$2")
+
+
+VALUES = [1.234, 2.5, 3.0, 40.25, 1e-5, 6.0]
+WRITTEN = [str(value).replace(".", ",") for value in VALUES]
+
+
+@pytest.mark.checked(
+    "numbers", "The decimal sign applies to texts: numbers of Parquet files and requests are read as they are."
+)
+@pytest.mark.parametrize("library", ["dict", "mixed", "pandas", "pyarrow", "parquet"])
+def test_the_decimal_sign_is_that_of_texts_and_not_of_numbers(tmp_path, library):
+    cells = VALUES if library != "mixed" else [VALUES[0], *WRITTEN[1:4], *VALUES[4:]]
+    table = {"id": list("abcdef"), "v": cells, "y": [v / 8 for v in VALUES]}
+    if library == "pandas":
+        table = pytest.importorskip("pandas").DataFrame(table)
+    elif library in ("pyarrow", "parquet"):
+        table = pytest.importorskip("pyarrow").table(table)
+        if library == "parquet":
+            pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "t.parquet")
+            table = tmp_path / "t.parquet"
+    texts = {"id": list("abcdef"), "v": WRITTEN, "y": [str(v / 8).replace(".", ",") for v in VALUES]}
+    found, expected = (from_tables(t, {"members": ["a;b"]}, label="y", decimal=",")[0] for t in (table, texts))
+    assert torch.equal(found.x, expected.x)
+    assert found.y.tolist() == expected.y.tolist() == pytest.approx([v / 8 for v in VALUES])
+    encoder = found.meta["encoder"]
+    assert encoder.codings[0].numbers == expected.meta["encoder"].codings[0].numbers
+    rows = encoder.transform({"v": [1.234, "1,234", 1234, "1.234"]})[:, 0].tolist()  # the last text is 1234, too
+    assert rows[0] == rows[1] != rows[2] == rows[3]
 
 
 def test_numeric_columns_with_commas_need_a_decimal_sign():

@@ -40,6 +40,22 @@ def test_recbole_interactions(tmp_path):
         datasets.from_interactions(tmp_path)
 
 
+@pytest.mark.checked("shops", "An entity without a linked item is no item, even if an item has the same token.")
+def test_entities_of_recbole_that_no_item_is_linked_to_are_no_items(tmp_path):
+    kg = "head_id:token\trelation_id:token\ttail_id:token\n" + "e1\tby\ti2\ni3\tby\tentity i2\ne9\tby\ti2\n"
+    link = "item_id:token\tentity_id:token\ni1\te1\ni1\te1\ni8\ti3\n"  # i8 is in no interaction
+    written(tmp_path, shop__inter=INTER, shop__kg=kg, shop__link=link)
+    data = datasets.from_interactions(tmp_path, val=0, test=0)[0]
+    assert {tuple(t) for t in data.kg.find_triples()} == {
+        ("i1", "by", "entity entity i2"),  # i2 and i3 are items, and "entity i2" is another entity
+        ("entity i3", "by", "entity i2"),
+        ("e9", "by", "entity entity i2"),
+    }
+    written(tmp_path, shop__link=link + "i2\te1\n")
+    with pytest.raises(DataError, match=r"shop.link: expected one item per entity, got 'e1' with 'i1' and 'i2'"):
+        datasets.from_interactions(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("header", "message"),
     [

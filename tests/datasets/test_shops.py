@@ -90,7 +90,11 @@ def test_last_pairs_of_users_match_a_loop():
 
 
 REFUSED = {
-    "no rating": ({"min_rating": 3}, ("user", "item", "x", "timestamp"), "expected one column 'rating'"),
+    "no rating": (
+        {"min_rating": 3},
+        ("user", "item", "x", "timestamp"),
+        "expected one column 'rating'.*--column rating=NAME",
+    ),
     "two times": ({"split": "time"}, ("user", "item", "time", "date"), "got 'time' and 'date'"),
     "no number": ({"min_rating": 3}, ("user", "item", "timestamp", "stars"), None),
 }

@@ -117,6 +117,8 @@ def test_random_files_are_read_or_a_data_error(tmp_path_factory, content):
         ("a,\n1,2\n", ":1", "a name for column 2"),
         ('a,b\n1,2\n"3,4\n', ":3", "not CSV"),
         ('a,b\n1,2\n"3"x,4\n', ":3", "a quote that is not closed"),
+        ('a,b\n"1""",2\n"3,4\n5,6\n7,8\n', ":3", "not CSV"),  # the quote opens here, and the file ends later
+        ('a,b\n"1\n2",2\n3,"4\n5,"6"\n7,8\n', ":4", "not CSV"),  # a quote of the next row closes it
         ("a,b\n1,2\n3,x\0y\n", ":3: column 'b'", "a zero byte"),
         (b"a,b\n1,2\n\xff\xfe,2\n", ":3", "not UTF-8"),
         ("a,b\n1,2\n3,".encode("utf-16"), ":1", "not UTF-8"),

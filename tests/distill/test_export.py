@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from hgraph.datasets import Encoder
 from hgraph.distill import Predictor, export
 from hgraph.distill.serving.export import CARD
 from hgraph.errors import ArgumentError, DataError
@@ -264,6 +265,15 @@ def test_raw_columns_go_through_the_saved_encoder(tmp_path):
     assert [a.probability for a in answers] == pytest.approx(expected.max(1).values.tolist(), abs=1e-5)
 
 
+def test_an_open_quote_in_a_file_of_rows_is_an_error(tmp_path):
+    export(trained(), tmp_path / "s", X)
+    rows = ["1,2,3,4,5,6,7,8,9,10"] * 4
+    rows[2] = '1,2,3,4,5,6,7,8,9,"10'  # the last two rows would be one row
+    (tmp_path / "rows.csv").write_text("\n".join([",".join(str(i) for i in range(10)), *rows, ""]))
+    with pytest.raises(DataError, match=r"rows.csv:4: not CSV"):
+        list(Predictor(tmp_path / "s").stream(tmp_path / "rows.csv"))
+
+
 def test_the_card_lists_the_content(tmp_path):
     export(trained(), tmp_path / "s", X, class_names=np.array(NAMES))
     card = json.loads((tmp_path / "s" / CARD).read_text())
@@ -317,3 +327,12 @@ def test_a_rare_category_of_training_is_not_called_unseen(number, said, tmp_path
     assert rare == ({"color": {f"c{number - 1}": 1}} if said else {})
     sentence = predictor.encoder.describe_unknown("color")
     assert ("or not among its 1,000 most frequent categories" in sentence) == said
+
+
+def test_numbers_of_a_request_are_numbers_whatever_the_decimal_sign(tmp_path):
+    encoder = Encoder.fit({"size": ["1,5", "2,5"]}, {"size": "numeric"}, decimal=",")
+    x = encoder.transform({"size": ["1,5", "2,5"]})
+    export(nn.Linear(1, 2), tmp_path / "s", x, encoder=encoder)
+    found, unseen = Predictor(tmp_path / "s").encode({"size": [30.5, "30,5", 1.234, "1,234", 7]})
+    assert found.flatten().tolist() == pytest.approx([57, 57, -1.532, -1.532, 10])  # mean 2, deviation 0.5
+    assert unseen == {}

@@ -96,3 +96,17 @@ def test_onnx_gives_the_same_scores(data, tmp_path):
     for users in ([0], [3, 7, 19], list(range(U))):
         found = session.run(None, {"users": torch.tensor(users).numpy()})[0]
         torch.testing.assert_close(torch.from_numpy(found), table(student, data)[users], rtol=1e-4, atol=1e-5)
+
+
+def test_a_checkpoint_is_of_one_teacher_and_of_one_set(data, teacher, tmp_path):
+    """A distillation does not go on towards the scores of another teacher, or with other triples."""
+    options = {"steps": 2, "batch": 16, "near": 5, "checkpoint": tmp_path / "c"}
+    distill_recommender(teacher, data, student_of(data), **options)
+    assert len(distill_recommender(teacher, data, student_of(data), **options | {"steps": 3}).history) == 3
+    with pytest.raises(ArgumentError, match="teacher: expected"):
+        distill_recommender(student_of(data, seed=1), data, student_of(data), **options)
+    pairs = torch.stack([data.train.target, data.train.indices]).long()
+    none = torch.empty(2, 0, dtype=torch.long)
+    other = Interactions.from_pairs(pairs[:, :-1], none, none, data.kg, num_users=U, num_items=I)
+    with pytest.raises(ArgumentError, match="data: expected"):
+        distill_recommender(teacher, other, student_of(data), **options)

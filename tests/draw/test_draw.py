@@ -212,7 +212,7 @@ def test_large_ones_are_thinned_and_say_so(ax):
     ("options", "message"),
     [
         ({"labels": [0, 1]}, r"labels: expected 4 entries \(one per node\), got shape \[2\]"),
-        ({"names": "abc"}, r"names: expected 4 texts \(one per node\), got 3"),
+        ({"names": "abc"}, r"names: expected 4 strings \(one per node\), got 3"),
         ({"max_hyperedges": -1}, r"max_hyperedges: expected a number >= 0, got -1"),
     ],
 )
@@ -337,7 +337,7 @@ def test_hypergraphs_of_hundreds_of_nodes_are_matrices(ax):
     assert "200 nodes, 39 hyperedges" in ax.get_title()
     small = overlapping().draw(Figure().subplots(), form="matrix", labels=["x"] * 12)
     assert small.images
-    assert "a matrix shows no labels and names" in small.get_title()
+    assert "a matrix shows no labels or names" in small.get_title()
     with pytest.raises(ArgumentError, match="labels: expected 200 entries"):
         hg.draw(Figure().subplots(), labels=["x"])
 
@@ -353,5 +353,5 @@ def test_wrong_forms_and_names_of_hyperedges():
     hg = Hypergraph.from_lists([[0, 1]], num_nodes=2)
     with pytest.raises(ArgumentError, match="form: expected 'auto', 'hulls', 'bipartite' or 'matrix'"):
         hg.draw(form="hull")
-    with pytest.raises(ArgumentError, match="hyperedge_names: expected 1 texts"):
+    with pytest.raises(ArgumentError, match="hyperedge_names: expected 1 strings"):
         hg.draw(hyperedge_names=["a", "b"])

@@ -152,6 +152,26 @@ def test_files_are_readable_as_the_umask_allows(mask, tmp_path):
             assert path.stat().st_mode & 0o777 == 0o666 & ~mask, path
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no permissions of this kind on this system")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_a_file_that_is_replaced_keeps_its_permissions(mode, tmp_path):
+    path = tmp_path / "private"
+    path.write_text("old", encoding="utf-8")
+    path.chmod(mode)
+    files.write_atomically(path, b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", mode)
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "n" * 242, "n" * 241, "é" * 127])
+def test_the_longest_names_can_be_written(name, tmp_path):
+    """The temporary name is longer than that of the file; a killed writer's file is found again."""
+    left = tmp_path / f"{files._stem(tmp_path / name)}01234567.tmp"
+    left.write_bytes(b"half")
+    files.write_atomically(tmp_path / name, b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"whole"
+
+
 # ---------------------------------------------------------------------- run folders
 
 FOREIGN = {

@@ -20,7 +20,7 @@ from hgraph import datasets
 from hgraph.cli.app import app
 from hgraph.distill import export
 from hgraph.models import MLP
-from hgraph.train import seeded
+from hgraph.train import checkpoint, seeded
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -54,6 +54,7 @@ COMMANDS = {
                       again=lambda folder: not (folder / "out").exists()),
     "train": Command("train ../in/set --model hgnn --hidden 4 --epochs 4 --threads 1 --out out"),
     "train a recommender": Command("train ../in/shop --model kgat --hidden 4 --epochs 2 --threads 1 --out out"),
+    "train on triples": Command("train ../in/triples --model distmult --hidden 4 --epochs 3 --threads 1 --out out"),
     "distill": Command("distill ../in/set --epochs 3 --threads 1 --out out"),
     "tune": Command("tune ../in/set --model hgnn --trials 3 --epochs 3 --threads 1 --out out", needs="optuna"),
     "datasets build": Command("datasets build --nodes ../in/rows.csv --hyperedges ../in/links.csv --label b --out out",
@@ -82,6 +83,11 @@ def place(tmp_path_factory):
     (inputs / "shop" / "interactions.csv").write_text("user,item\n" + lines, encoding="utf-8")
     triples = "head,relation,tail\n" + "".join(f"i{i},of,k{i % 3}\n" for i in range(7))
     (inputs / "shop" / "triples.csv").write_text(triples, encoding="utf-8")
+    (inputs / "triples").mkdir()
+    ring = [(i, i % 2, (i + step) % 6) for step in (1, 2) for i in range(6)]
+    for part, some in (("train", ring), ("valid", [(0, 1, 3), (1, 1, 4)]), ("test", [(2, 1, 5), (3, 1, 0)])):
+        lines = "".join(f"a{head}\tof{relation}\ta{tail}\n" for head, relation, tail in some)
+        (inputs / "triples" / f"{part}.txt").write_text(lines, encoding="utf-8")
     arguments = ["train", inputs / "shop", "--model", "bprmf", "--epochs", 1, "--hidden", 4, "--out", inputs / "taste"]
     done = CliRunner().invoke(app, [*map(str, arguments), "--quiet"])
     assert done.exit_code == 0, done.output
@@ -140,6 +146,7 @@ def run(command: Command, folder: Path, more: dict[str, str], moment: int = 0) -
             torch.set_num_threads(1)  # the threads of the parent do not exist here
             os.chdir(folder)
             os.environ.update(command.variables(folder) | more)
+            checkpoint._SECONDS = 0.0  # a checkpoint after every epoch: trainings stop half-done, not only at their end
             descriptor = os.open(report, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
             watch(folder, moment, descriptor)
             done = CliRunner().invoke(app, [*shlex.split(command.line), "--quiet"])

@@ -42,6 +42,7 @@ from hgraph.models import (
     AxialTransformer,
     ComplEx,
     DistMult,
+    GraphClassifier,
     HyperGCN,
     HyperND,
     LightGCN,
@@ -371,4 +372,13 @@ VISION = {
         },
     ),
 }  # fmt: skip
-CASES = NODES | RECOMMENDERS | TRIPLES | SEQUENCE | VISION
+GRAPHS = {
+    "GraphClassifier": Case(
+        lambda: GraphClassifier(Stack("GINConv", IN, 5, CLASSES, jump="cat")),
+        over(graph),
+        shape=lambda x, graph: (*x.shape[:-2], 1, CLASSES),
+        roundings=16,
+        without=NO_RESET | {"permutation": "its only output is of the whole graph"},
+    ),
+}
+CASES = NODES | GRAPHS | RECOMMENDERS | TRIPLES | SEQUENCE | VISION

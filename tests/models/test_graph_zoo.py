@@ -101,7 +101,7 @@ def test_linkx_parity(graph):
 
 
 def test_linkx_is_of_one_graph():
-    with pytest.raises(ArgumentError, match="the 5 nodes of num_nodes="):
+    with pytest.raises(ArgumentError, match="expected num_nodes=5 nodes, got"):
         LINKX(4, 5, 3, num_nodes=5)(torch.ones(4, 4), random_graph(4, 6, seed=0))
 
 
@@ -137,7 +137,15 @@ def test_gps_sees_nodes_that_no_edge_connects_and_gcn_does_not():
 # ---------------------------------------------------------------------- without training
 
 
+def undirected(graph):
+    """Each edge of the graph that points to a later node, and to the node itself, in both directions."""
+    own = graph.adj.target >= graph.adj.indices
+    weight = None if graph.adj.weight is None else graph.adj.weight[own]
+    return Graph.from_edge_index(graph.edge_index[:, own], num_nodes=graph.num_nodes, directed=False, weight=weight)
+
+
 def test_labels_as_a_matrix_power(graph):
+    graph = undirected(graph)
     y, train = torch.arange(graph.num_nodes) % 3, torch.tensor([0, 2])
     start = torch.zeros(graph.num_nodes, 3, dtype=torch.float64)
     start[train] = F.one_hot(y[train], 3).double()
@@ -149,7 +157,7 @@ def test_labels_as_a_matrix_power(graph):
 
 
 def test_labels_of_other_nodes_are_not_read():
-    graph, y, train = random_graph(9, 25, seed=1), torch.arange(9) % 3, torch.tensor([0, 4])
+    graph, y, train = undirected(random_graph(9, 25, seed=1)), torch.arange(9) % 3, torch.tensor([0, 4])
     changed = y.clone()
     changed[[1, 2, 3]] = -1
     probabilities = torch.rand(9, 3).softmax(1)
@@ -181,6 +189,11 @@ def test_correct_and_smooth_mends_a_classifier_on_blocks():
         (lambda g: propagate_labels(g, torch.full((9,), -1), torch.tensor([0]), 2), "a node whose label is missing"),
         (lambda g: propagate_labels(g, torch.zeros(9).long(), torch.tensor([0]), 2, alpha=2.0), "alpha"),
         (lambda g: correct_and_smooth(g, torch.ones(3, 2), torch.zeros(9).long(), torch.tensor([0])), r"\[9, C\]"),
+        (lambda g: propagate_labels(g, torch.full((9,), 2), torch.tensor([0]), 2), r"classes 0 .. 1 on the training"),
+        (
+            lambda g: propagate_labels(random_graph(9, 25, seed=1), torch.zeros(9).long(), torch.tensor([0]), 2),
+            "undirected",
+        ),
         (lambda g: APPNP(4, 5, 3, alpha=1.5), "alpha"),
         (lambda g: GCNII(4, 5, 3, lam=-1.0), "lam"),
         (lambda g: GPSConv(4, 5), "out_channels: expected 4"),
@@ -188,4 +201,4 @@ def test_correct_and_smooth_mends_a_classifier_on_blocks():
 )
 def test_errors(call, message):
     with pytest.raises(ArgumentError, match=message):
-        call(random_graph(9, 25, seed=1))
+        call(undirected(random_graph(9, 25, seed=1)))

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from hgraph.data import items_of
 from hgraph.errors import ArgumentError
-from hgraph.models import GAT, GCN, HGNN, HGNNP, MLP, Stack
+from hgraph.models import GAT, GCN, HGNN, HGNNP, MLP, GraphClassifier, Stack
 from hgraph.nn import HGNNPConv
 from hgraph.testing import random_graph, random_hypergraph
 from tests.models.cases import NODES
@@ -51,6 +52,16 @@ def test_stack_parity():
     close(model(x, hg), model.conv3(hidden, hg))
     one = randomized(Stack("HGNNPConv", IN, 5, CLASSES, num_layers=1))
     close(one(x, hg), one.conv1(x, hg))
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
+def test_graphclassifier_parity(reduce):
+    graph, x = random_graph(N, 25, seed=2), features()
+    model = randomized(GraphClassifier(Stack("GINConv", IN, 5, CLASSES, jump="cat"), reduce))
+    nodes, batch = model.network(x, graph), torch.arange(N) % 3
+    how = {"sum": lambda r: r.sum(0), "mean": lambda r: r.mean(0), "max": lambda r: r.amax(0)}[reduce]
+    close(model(x, graph), how(nodes)[None])
+    close(model(x, graph, items_of(batch, 3)), torch.stack([how(nodes[batch == b]) for b in range(3)]))
 
 
 def test_stack_dropout_is_only_between_layers():

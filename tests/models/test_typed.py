@@ -236,3 +236,19 @@ def test_types_say_what_an_untyped_graph_cannot():
     mean = {name: sum(values) / 3 for name, values in found.items()}
     print(mean)
     assert all(mean[name] > mean["GCN"] + 0.1 for name in mean if name != "GCN"), mean
+
+
+def test_relations_of_a_knowledge_graph_are_meta_paths_of_han():
+    """Heads with a common tail under a relation are neighbors; every node is its own."""
+    kg = facts()
+    edges = [set() for _ in range(R)]
+    triples = kg.triples.tolist()
+    for h, r, t in triples:
+        edges[r] |= {(h, other) for other, s, end in triples if (s, end) == (r, t)}
+    paths = [
+        Graph.from_edge_index(torch.tensor(sorted(pairs | {(v, v) for v in range(N)})).T, num_nodes=N, directed=True)
+        for pairs in edges
+    ]
+    model = randomized(models.HAN(IN, 5, CLASSES, num_paths=R, num_heads=2, semantic_channels=4))
+    x = draw(N, IN, seed=7)
+    close(model(x, kg), model(x, paths))

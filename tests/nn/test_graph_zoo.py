@@ -1,15 +1,17 @@
 """Layers over graphs against loops over the sums of their papers, in float64, and their limit cases."""
 
+import importlib
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn import (
     ChebConv,
     EdgeConv,
+    GATConv,
     GatedGCNConv,
     GATv2Conv,
     GCNConv,
@@ -20,6 +22,7 @@ from hgraph.nn import (
     TransformerConv,
 )
 from hgraph.structure import Graph
+from hgraph.testing import random_graph
 from tests.nn.test_graph import attended, edges_of, features, layer_of
 
 
@@ -237,8 +240,44 @@ def test_chebnet_of_degree_one_tells_neighbors_from_the_node():
         (lambda g: GatedGCNConv(3, 2, edge_channels=4)(torch.ones(3, 3), g), "sort_edges"),
         (lambda g: GATv2Conv(3, 2, edge_channels=4)(torch.ones(3, 3), g, torch.ones(3, 4)), "sort_edges"),
         (lambda g: PNAConv(3, 2)(torch.ones(3, 4), g), r"in_channels is 3"),
+        (lambda g: GatedGCNConv(3, 2, eps=-1.0), "eps"),
+        (lambda g: GINConv(3, 2, eps=float("nan")), "eps"),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ArgumentError, match=message):
         call(Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=True))
+
+
+def test_features_of_edges_are_not_truncated():
+    """An integer tensor would turn learned weights of the edges into 0."""
+    g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=True)
+    for layer in (GATConv, GATv2Conv, GINConv, GatedGCNConv):
+        with pytest.raises(ArgumentTypeError, match="edge_features: expected a floating-point tensor"):
+            layer(3, 2, edge_channels=4)(torch.ones(3, 3), g, torch.ones(2, 4, dtype=torch.long))
+
+
+def test_an_empty_mlp_is_the_mlp_of_gin():
+    layer, x = GINConv(3, 3, mlp=torch.nn.Sequential()), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=True)
+    assert layer(x, graph).tolist() == [[1, 2, 3], [5, 7, 9]]
+
+
+def test_batch_norm_in_edgeconv_sees_all_edges(monkeypatch):
+    aggregate = importlib.import_module("hgraph.ops.aggregate")
+    mlp = torch.nn.Sequential(torch.nn.Linear(6, 2), torch.nn.BatchNorm1d(2))
+    layer, x, graph = EdgeConv(3, 2, mlp=mlp), torch.randn(9, 3), random_graph(9, 30, seed=0)
+    whole, mean = layer(x, graph), mlp[1].running_mean.clone()
+    mlp[1].reset_running_stats()
+    monkeypatch.setattr(aggregate, "_edges_per_chunk", lambda adj, features: 4)
+    torch.testing.assert_close(layer(x, graph), whole)
+    torch.testing.assert_close(mlp[1].running_mean, mean)
+
+
+def test_pna_in_half_precision():
+    """The mean of squares minus the square of the mean is computed in float32."""
+    layer, x = PNAConv(3, 2), 300 * torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    graph = random_graph(9, 30, seed=0)
+    exact = layer(x, graph).detach()
+    out = layer.half()(x.half(), graph).float()
+    torch.testing.assert_close(out, exact, rtol=5e-2, atol=float(5e-3 * exact.abs().max()))

@@ -162,3 +162,22 @@ def test_dropped_edges_change_nothing_in_eval_mode():
 def test_errors(call, message):
     with pytest.raises((ArgumentError, ArgumentTypeError), match=message):
         call()
+
+
+@pytest.mark.parametrize("norm", [GraphNorm(2), PairNorm(), PairNorm(individually=True)])
+@pytest.mark.parametrize("scale", [300.0, 1.0])
+def test_norms_in_half_precision(norm, scale):
+    """The squares of 300 are beyond float16, as is the sum of 100,000 ones."""
+    x = scale * torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0))
+    out = norm(x.half())
+    assert out.dtype == torch.float16
+    torch.testing.assert_close(out.float(), norm(x), rtol=2e-3, atol=2e-3)
+
+
+def test_batch_norm_of_a_stack_is_over_all_nodes_of_all_examples():
+    stack, graph = Stack("GCNConv", 3, 4, 2, norm="batch", dropout=0.0), random_graph(6, 12, seed=0)
+    x = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    hidden = stack.conv1(x, graph)
+    seen = hidden.flatten(0, 1)
+    normal = (seen - seen.mean(0)) / (seen.var(0, unbiased=False) + 1e-5).sqrt()
+    torch.testing.assert_close(stack(x, graph), stack.conv2(normal.view_as(hidden).relu(), graph))

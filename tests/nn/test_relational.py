@@ -114,7 +114,7 @@ def test_one_relation_with_symmetric_weights_is_gcn():
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"num_bases": 2, "num_blocks": 2}, "one of them"),
+        ({"num_bases": 2, "num_blocks": 2}, "at most one of the two"),
         ({"num_blocks": 3}, "divisor"),
         ({"num_bases": 0}, "1 or more"),
     ],

@@ -1,11 +1,13 @@
 """`aggregate` against loops over edges, in chunks and at once."""
 
+import gc
 import importlib
+import weakref
 
 import pytest
 import torch
 
-from hgraph.errors import ArgumentError
+from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.ops import aggregate, propagate
 from hgraph.structure import Adjacency
 from hgraph.testing import random_adjacency
@@ -114,6 +116,70 @@ def test_without_edges_and_without_targets():
         adj = Adjacency.from_coo(target=[], source=[], num_targets=t, num_sources=s)
         out = aggregate(adj, lambda t, s: t + s, target=torch.ones(t, 2), source=torch.ones(s, 2))
         assert out.tolist() == torch.zeros(t, 2).tolist()
+
+
+@pytest.mark.parametrize("message", [lambda s: s[..., :1, :], lambda s: s.repeat(2, 1), lambda s: s[0]])
+def test_messages_of_other_edges_are_refused(adj, message):
+    """The kernels read one message per edge: a shorter tensor would let them read foreign memory."""
+    with pytest.raises(ArgumentError, match=r"message: expected shape \[..., \d+, D'\]"):
+        aggregate(adj, message, source=torch.ones(7, 4))
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max", "none"])
+@pytest.mark.parametrize("weight", [torch.ones(3), torch.ones(31), torch.ones(31, 2), torch.ones(30, 2, 2)])
+def test_weights_of_other_edges_are_refused(adj, weight, reduce):
+    with pytest.raises(ArgumentError, match="weight: expected"):
+        aggregate(adj, lambda s: s, source=torch.ones(7, 4), weight=weight, reduce=reduce)
+
+
+def test_weights_must_divide_the_channels(adj):
+    with pytest.raises(ArgumentError, match="K columns that divide the 4 channels"):
+        aggregate(adj, lambda s: s, source=torch.ones(7, 4), weight=torch.ones(30, 3))
+
+
+def test_integer_weights_and_messages_are_refused(adj):
+    with pytest.raises(ArgumentTypeError, match="weight"):
+        aggregate(adj, lambda s: s, source=torch.ones(7, 4), weight=torch.ones(30, dtype=torch.long))
+    with pytest.raises(ArgumentTypeError, match="message"):
+        aggregate(adj, lambda s: s.long(), source=torch.ones(7, 4))
+
+
+def test_weights_per_channel(adj):
+    weight, x = torch.rand(30, 2, dtype=torch.float64), torch.rand(7, 4, dtype=torch.float64)
+    close(aggregate(adj, lambda s: s, source=x, weight=weight), propagate(adj, x, weight=weight))
+
+
+def test_chunks_do_not_keep_a_structure(monkeypatch):
+    monkeypatch.setattr(module, "_edges_per_chunk", lambda adj, features: 4)
+    adj = random_adjacency(9, 7, 30, seed=3)
+    aggregate(adj, lambda s: s, source=torch.ones(7, 2))
+    alive = [weakref.ref(adj.indices), weakref.ref(adj.indptr)]
+    del adj
+    gc.collect()
+    assert [ref() for ref in alive] == [None, None]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_gradients_are_rounded_once(monkeypatch, dtype):
+    """2,049 ones from as many chunks: in half precision 1 + ... + 1 would stay at 2,048 or 256."""
+    targets = 2049
+    adj = Adjacency.from_coo(target=range(targets), source=[0] * targets, num_targets=targets, num_sources=1)
+    monkeypatch.setattr(module, "_edges_per_chunk", lambda adj, features: 1)
+    x = torch.ones(1, 1, dtype=dtype, requires_grad=True)
+    out = aggregate(adj, lambda s: s.clone(), source=x)
+    assert out.dtype == dtype
+    out.sum(dtype=torch.float32).backward()
+    assert x.grad.item() == torch.tensor(float(targets)).to(dtype).item()
+
+
+def test_a_message_of_all_edges_at_once(monkeypatch):
+    """With ``chunked=False`` a message sees all edges, once."""
+    monkeypatch.setattr(module, "_edges_per_chunk", lambda adj, features: 4)
+    seen = []
+    x = torch.ones(7, 2, requires_grad=True)
+    adj = random_adjacency(9, 7, 30, seed=3)
+    aggregate(adj, lambda s: seen.append(len(s)) or s.sin(), source=x, chunked=False).sum().backward()
+    assert seen == [30]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgraph import Graph
+from hgraph import Graph, nn
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.testing import random_graph
 
@@ -131,3 +131,35 @@ def test_equal_copy_and_text():
 def test_nodes_have_one_name_on_graphs_and_hypergraphs():
     graph = Graph.from_edge_index([[0], [1]], num_nodes=3, directed=True)
     assert graph.num_nodes == graph.num_nodes == 3
+
+
+@pytest.mark.checked(
+    "splits",
+    "Features of listed edges are brought into the order of the edges, in both directions of an undirected one.",
+)
+@SOME
+@given(st.data())
+def test_features_of_listed_edges_reach_both_directions(data):
+    """Each undirected edge is listed in one direction, or in both, in any order."""
+    pairs = data.draw(st.sets(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1))
+    listed = data.draw(st.permutations(sorted(pairs)))
+    value = {frozenset(pair): i + 1.0 for i, pair in enumerate(sorted(pairs))}
+    graph = build(torch.tensor(listed).T, 5, directed=False)
+    given_values = torch.tensor([[value[frozenset(pair)]] for pair in listed], requires_grad=True)
+    found = graph.sort_edges(given_values)
+    expected = [value[frozenset(pair)] for pair in graph.edge_index.T.tolist()]
+    assert found.flatten().tolist() == expected
+    assert graph.sort_edges(given_values.detach().long()).dtype == torch.int64
+    # the added reverses follow the listed edges, in the same order
+    added = [(t, s) for s, t in listed if (t, s) not in pairs]
+    both = torch.tensor([value[frozenset(pair)] for pair in [*listed, *added]])
+    assert graph.adj.sort_edges(both).tolist() == expected
+
+
+def test_features_of_edges_that_do_not_fit_are_refused():
+    undirected = build([[0, 1, 2], [1, 2, 3]], directed=False)
+    for graph, count in ((undirected, 2), (undirected, 7), (build([[0, 1], [1, 2]]), 1)):
+        with pytest.raises(ArgumentError, match="values: expected"):
+            graph.sort_edges(torch.zeros(count, 1))
+    with pytest.raises(ArgumentError, match=r"graph.sort_edges\(features\) .*repeats it for the other direction"):
+        nn.GATConv(2, 3, edge_channels=1)(torch.zeros(4, 2), undirected, torch.zeros(3, 1))

@@ -54,10 +54,10 @@ def listed(kg):
         ({"duplicates": "sum"}, ArgumentError, r"duplicates: expected 'error', 'drop' or 'keep'"),
         ({"node_type": [0, 1]}, ArgumentError, r"node_type: expected 3 entries"),
         ({"node_type": [0, -1, 1]}, ArgumentError, r"node_type: expected non-negative types"),
-        ({"node_names": ["a"]}, ArgumentError, r"node_names: expected 3 texts \(one per node\), got 1"),
-        ({"relation_names": ["a"]}, ArgumentError, r"relation_names: expected 2 texts"),
-        ({"node_names": ["a", "b", 3]}, ArgumentTypeError, r"names: expected texts, got int at position 2"),
-        ({"node_type": [0, 1, 2], "type_names": ["x"]}, ArgumentError, r"type_names: expected more than 2 texts"),
+        ({"node_names": ["a"]}, ArgumentError, r"node_names: expected 3 strings \(one per node\), got 1"),
+        ({"relation_names": ["a"]}, ArgumentError, r"relation_names: expected 2 strings"),
+        ({"node_names": ["a", "b", 3]}, ArgumentTypeError, r"names: expected strings, got int at position 2"),
+        ({"node_type": [0, 1, 2], "type_names": ["x"]}, ArgumentError, r"type_names: expected more than 2 strings"),
     ],
 )
 def test_wrong_arguments_are_named(changed, error, message):
@@ -366,7 +366,7 @@ def test_draw_without_names_and_with_parallel_triples():
     colors = {p.get_edgecolor()[:3] for p in arrows}
     assert len(colors) == 3
     assert not colors & {dot[:3] for dot in dots}
-    with pytest.raises(ArgumentError, match="names: expected 4 texts"):
+    with pytest.raises(ArgumentError, match="names: expected 4 strings"):
         kg.draw(names=["a"])
 
 

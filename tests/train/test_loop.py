@@ -52,6 +52,22 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path, cut):
     assert [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()] == expected.history
 
 
+def test_a_stopped_training_continues_with_more_patience(tmp_path):
+    scores = [5.0, 1.0, 1.0, 1.0, 9.0, 1.0]
+    assert len(run(scores, tmp_path / "c", patience=2)[0].history) == 3
+    more, weight = run(scores, tmp_path / "c", patience=4)
+    whole, expected = run(scores, patience=4)
+    assert (more.history, weight) == (whole.history, expected)
+    assert len(run(scores, tmp_path / "c", patience=1)[0].history) == 6  # what was done is not taken back
+    assert run(scores, tmp_path / "c")[0].best_epoch == 5
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_is_not_finite_ends_the_training(score):
+    with pytest.raises(TrainingError, match=f"the validation score is {score} in epoch 2"):
+        run([1.0, score, 2.0])
+
+
 @pytest.mark.parametrize("score", [None, lambda epoch: 1.0])
 def test_a_run_that_was_stopped_before_its_first_score_resumes(tmp_path, score):
     model, seen = nn.Linear(1, 1, bias=False), []

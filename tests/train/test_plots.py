@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from hgraph.data import Data
-from hgraph.structure import Hypergraph
+from hgraph.structure import Graph, Hypergraph
 from hgraph.train import plots
 
 
@@ -67,3 +68,21 @@ def test_a_learning_curve_shows_the_validated_epochs(monkeypatch):
     assert "best epoch 4" in axes.texts[0].get_text()
     plots.learning_curve({"teacher": FitResult([{"epoch": 1, "loss": 2.0}], 1, 1.0)}, {"teacher": "kgat"}, "title")
     assert figures[1].axes[0].get_ylabel() == "training loss"
+
+
+@pytest.mark.parametrize("name", [r"$\x$", "US$ to CA$", "a$", r"\$b$"])
+def test_names_with_dollar_signs_are_no_formulas(name):
+    """They are shown as they are; a class "$...$" once ended a finished training in an error."""
+    logits, y = torch.eye(2), torch.tensor([0, 1])
+    plain = plots.confusion_matrix(logits, y, ["a", "b"], "t")
+    for picture in (
+        plots.confusion_matrix(logits, y, [name, "b"], "t"),
+        plots.confusion_matrix(logits, y, ["a", "b"], name),
+    ):
+        assert picture != plain
+    graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    for names in ([name, name], [name[:3], name[:3]]):
+        ax = graph.draw(labels=np.array([name, "b"]), names=names)
+        ax.figure.canvas.draw()
+        texts = [text for text in ax.texts if text.get_text()]
+        assert [text._preprocess_math(text.get_text()) for text in texts] == [(n, False) for n in names]

@@ -121,8 +121,11 @@ def test_equal_seeds_and_a_resumed_run(tmp_path):
     ("options", "size", "error", "match"),
     [
         ({}, N + 1, ArgumentError, "8 nodes and 2 relations"),
-        ({"negatives": 0}, N, ArgumentError, "negatives: expected 1 or more"),
-        ({"batch": 0}, N, ArgumentError, "batch: expected 1 or more"),
+        ({"negatives": 0}, N, ArgumentError, "negatives: expected a whole number, 1 or more"),
+        ({"batch": 0}, N, ArgumentError, "batch: expected a whole number, 1 or more"),
+        ({"patience": 0}, N, ArgumentError, "patience: expected a whole number, 1 or more"),
+        ({"patience": 2.5}, N, ArgumentError, "patience: expected a whole number, 1 or more"),
+        ({"eval_every": "3"}, N, ArgumentError, "eval_every: expected a whole number, 1 or more"),
         ({"lr": 1e30}, N, TrainingError, "try a smaller lr"),
     ],
 )

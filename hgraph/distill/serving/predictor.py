@@ -17,12 +17,13 @@ from torch import Tensor
 
 from hgraph.distill.serving.export import CARD
 from hgraph.distill.serving.programs import Layers, Onnx
-from hgraph.errors import ArgumentError, DataError, MissingPackageError
+from hgraph.errors import ArgumentError, DataError, MissingPackageError, did_you_mean
 from hgraph.schema import read
 from hgraph.train import NodeTask, task_from
 
 __all__ = ["Answer", "Predictor", "delimiter_of"]
 
+IDENTITY = "node "  # prefix of the names of one-hot features, as in hgraph.datasets.tables.inputs
 _PARQUET = (".parquet", ".pq")
 MOST_UNSEEN = 1000  # maximum number of counted categories per column
 
@@ -88,6 +89,11 @@ class Predictor:
         self.unseen: dict[str, dict[str, int]] = {}
         self._lock = threading.Lock()
         self.encoder: Any = None
+        # nodes without columns have a one-hot feature each: a row is then the id of a known node
+        names = [name.removeprefix(IDENTITY) for name in self.feature_names if name.startswith(IDENTITY)]
+        self.ids: tuple[str, ...] = ()
+        if not card.encoder and len(names) == len(self.feature_names):
+            self.ids = tuple(names)
         self._named: dict[str, str] = {}
         self._decimal: str | None = None
         if card.encoder:
@@ -144,7 +150,9 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that a row must have: those of the encoder, or the features."""
+        """The columns that a row must have: those of the encoder, or the features, or ``id`` of a known node."""
+        if self.ids:
+            return ("id",)
         return self.feature_names if self.encoder is None else tuple(c.name for c in self.encoder.codings)
 
     def logits(self, x: Tensor) -> Tensor:
@@ -225,21 +233,35 @@ class Predictor:
         if self.encoder is not None:
             from hgraph.datasets import read_table
 
-            table = read_table(columns, name="rows")
+            table = read_table(columns, name="rows", decimal=self.encoder.decimal)
             return self.encoder.transform(table), self.encoder.unseen(table)
-        for name in self.columns:
+        if self.ids and "id" in columns:
+            return self._one_hot(columns["id"]), {}
+        wanted = self.feature_names if self.ids and set(self.feature_names) <= set(columns) else self.columns
+        for name in wanted:
             if name not in columns:
                 raise DataError(f"rows: expected a column {name!r}, got {list(columns)[:20]}")
         try:
-            numbers = [[self._number(v) for v in columns[name]] for name in self.columns]
+            numbers = [[self._number(v) for v in columns[name]] for name in wanted]
         except (TypeError, ValueError, OverflowError) as error:
             raise DataError(f"rows: expected numbers in all cells ({error})") from None
-        x = torch.tensor(numbers, dtype=torch.float32).view(len(self.columns), -1).T.contiguous()
+        x = torch.tensor(numbers, dtype=torch.float32).view(len(wanted), -1).T.contiguous()
         if not bool(x.isfinite().all()):
             row, column = (~x.isfinite()).nonzero()[0].tolist()
-            got = columns[self.columns[column]][row]
-            raise DataError(f"row {row}: column {self.columns[column]!r}: expected a finite number, got {got!r}")
+            got = columns[wanted[column]][row]
+            raise DataError(f"row {row}: column {wanted[column]!r}: expected a finite number, got {got!r}")
         return x, {}
+
+    def _one_hot(self, names: Sequence[Any]) -> Tensor:
+        """Features of known nodes; the student knows nothing of others, as nodes have no columns."""
+        place = {name: i for i, name in enumerate(self.ids)}
+        x = torch.zeros(len(names), len(self.ids))
+        for row, name in enumerate(map(str, names)):
+            if name not in place:
+                hint = did_you_mean(name, self.ids, "A node without columns must have been in training")
+                raise DataError(f"row {row}: column 'id': expected a node of the training data, got {name!r}. {hint}")
+            x[row, place[name]] = 1
+        return x
 
     def _number(self, cell: Any) -> float:
         if self._decimal == "," and isinstance(cell, str):
@@ -283,8 +305,13 @@ class Predictor:
         sign = delimiter_of(path) if delimiter is None else delimiter
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                yield from self._csv(csv.reader(file, delimiter=sign), path, rows)
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
+                lines = csv.reader(file, delimiter=sign, strict=True)
+                yield from self._csv(lines, path, rows)
+        except csv.Error as error:
+            from hgraph.datasets.tables.text_rows import not_csv
+
+            raise DataError(f"{path}:{not_csv(path, sign, lines.line_num, error)}") from error
+        except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"{path}: cannot be read as CSV ({error})") from error
 
     def _parquet(self, path: Path, rows: int) -> Iterator[tuple[Mapping[str, Sequence[Any]], Tensor]]:

@@ -19,11 +19,11 @@ def recommendations(rank: Callable[[str, int], Ranked], about: dict[str, Any], l
 
     ``POST /recommend`` takes ``{"user": name, "k": number}`` (k is 10 by default) and answers ``{"user": name, "items":
     [{"item": name, "score": number}, ...]}``; an unknown user or a wrong body is answered with status 422 and a message
-    that says what is wrong. ``GET /`` answers ``about``, ``GET /health`` ``{"status": "ok"}``.
+    that says what is wrong. ``GET /`` returns ``about``, ``GET /health`` returns ``{"status": "ok"}``.
 
     Args:
         rank: the best k items of a user by name, with their scores; raises an `ArgumentError` for an unknown user.
-        about: what the server says of itself.
+        about: the description that ``GET /`` returns.
         limits: limits of requests, see `Limits`.
 
     Raises:
@@ -67,7 +67,7 @@ def _asked(body: Any) -> tuple[str, int]:
     """The user and the number of items of a request."""
     fits = isinstance(body, dict) and {"user"} <= set(body) <= {"user", "k"} and isinstance(body["user"], (str, int))
     if not fits or isinstance(body["user"], bool):
-        raise DataError('body: expected {"user": "ann"}, and "k": 10 with it')
+        raise DataError('body: expected {"user": NAME}, optionally with "k": NUMBER')
     k = body.get("k", 10)
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= _MOST:
         raise DataError(f"k: expected a whole number in 1 .. {_MOST:,}, got {k!r:.40}")

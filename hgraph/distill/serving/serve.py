@@ -46,6 +46,7 @@ def application(predictor: Predictor, limits: Limits | None = None) -> Any:
     app = FastAPI(title="hgraph student", docs_url=None, redoc_url=None)
     columns = list(predictor.columns)
     kinds = {c.name: c.kind for c in predictor.encoder.codings} if predictor.encoder is not None else {}
+    kinds |= {"id": "id of a node"} if predictor.ids else {}
 
     @app.get("/")
     def about() -> dict[str, Any]:

@@ -18,7 +18,7 @@ __all__ = ["LEGCN"]
 class LEGCN(nn.Module):
     r"""Two convolutions over the line expansion: its nodes are the incidences (v, e).
 
-    Use it where a node plays different roles in its hyperedges: each incidence has a state of its own.
+    Use it where a node plays different roles in its hyperedges: each incidence has its own state.
 
     .. math:: Y' = D^{-1} (A + 2 I)\, Y \Theta + b
 

@@ -35,7 +35,7 @@ def mediator_graph(hypergraph: Hypergraph, x: Tensor, *, mediators: bool = True,
         An undirected weighted `Graph` on N nodes.
 
     Raises:
-        ArgumentError: features of another number of nodes.
+        ArgumentError: the features do not have one row per node.
 
     Source: Yadati et al., "HyperGCN: A New Method of Training Graph Convolutional Networks on Hypergraphs", NeurIPS
     2019, in its fast form: the graph is built once, from the input features.

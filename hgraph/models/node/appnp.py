@@ -1,4 +1,4 @@
-"""APPNP: an MLP whose predictions are spread by personalized PageRank (Gasteiger et al., ICLR 2019)."""
+"""APPNP: an MLP whose predictions are propagated by personalized PageRank (Gasteiger et al., ICLR 2019)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["APPNP"]
 
 
 class APPNP(nn.Module):
-    r"""Predict every node by itself, then mix the predictions of its neighborhood.
+    r"""Predict each node from its own features, then propagate the predictions over the graph.
 
-    Use it when neighbors share labels: it reaches far with few parameters, and its MLP is also a model without graph.
+    Use it when neighbors share labels: it reaches far with few parameters, and its MLP also works without the graph.
 
     .. math:: H = \mathrm{MLP}(X), \qquad Z^0 = H, \qquad
               Z^{k+1} = (1 - \alpha) \hat D^{-1/2} \hat A \hat D^{-1/2} Z^k + \alpha H
@@ -26,7 +26,7 @@ class APPNP(nn.Module):
         hidden_channels: features inside the MLP of two layers.
         num_classes: C.
         num_hops: K, number of steps.
-        alpha: the probability to return to the node in each step.
+        alpha: the probability of returning to the node in each step.
         dropout: probability, on the input of both linear maps.
 
     Shapes:
@@ -36,7 +36,7 @@ class APPNP(nn.Module):
         ArgumentError: alpha outside 0 .. 1.
 
     Source: Gasteiger, Bojchevski and Guennemann, "Predict then Propagate: Graph Neural Networks meet Personalized
-    PageRank", ICLR 2019, eq. 4 and 5; the paper also drops edges of each step.
+    PageRank", ICLR 2019, eq. 4 and 5; the paper also drops edges in each step.
 
     >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
     >>> APPNP(4, 8, 2)(torch.randn(3, 4), g).shape

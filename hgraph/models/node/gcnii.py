@@ -16,24 +16,24 @@ __all__ = ["GCNII"]
 
 
 class GCNII(nn.Module):
-    r"""Many GCN steps, each with a part of the first features and a map near the identity.
+    r"""Many GCN steps, each with an initial residual and a linear map close to the identity.
 
-    Use it where more than a few layers are needed: it can be 64 deep.
+    Use it where more than a few layers are needed: it works with 64 layers.
 
     .. math:: H^0 = \mathrm{ReLU}(X \Theta + b), \qquad
               Y = (1 - \alpha) \hat D^{-1/2} \hat A \hat D^{-1/2} H^l + \alpha H^0, \qquad
               H^{l+1} = \mathrm{ReLU}\big((1 - \beta_l) Y + \beta_l Y \Theta_l\big), \qquad
               \beta_l = \log(1 + \lambda / l)
 
-    at the end one more linear map.
+    followed by one more linear map.
 
     Args:
         in_channels: F, features of a node.
         hidden_channels: features of a node in all steps.
         num_classes: C.
         num_layers: L, number of steps.
-        alpha: weight of the first features in each step.
-        lam: lambda, which sets how fast the maps come to the identity.
+        alpha: weight of the initial features :math:`H^0` in each step.
+        lam: lambda; the smaller, the closer the maps are to the identity.
         dropout: probability, before each step and both linear maps.
 
     Shapes:

@@ -15,7 +15,7 @@ __all__ = ["GPS"]
 class GPS(nn.Module):
     r"""A linear map, layers that mix neighbors and attention to all nodes, and a linear map.
 
-    Use it where distant nodes matter, on graphs of up to some thousand nodes.
+    Use it where distant nodes matter, on graphs of up to a few thousand nodes.
 
     .. math:: H^0 = X \Theta_0, \qquad H^{l+1} = \mathrm{GPSConv}_l(H^l, G), \qquad Z = H^L \Theta_1
 

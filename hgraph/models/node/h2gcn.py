@@ -1,4 +1,4 @@
-"""H2GCN: a network for graphs whose neighbors tend to differ (Zhu et al., NeurIPS 2020)."""
+"""H2GCN: a network for graphs where neighbors tend to have different labels (Zhu et al., NeurIPS 2020)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["H2GCN"]
 
 
 class H2GCN(nn.Module):
-    r"""Keep the node, its neighbors and its neighbors at distance two apart, in every round.
+    r"""Aggregate the neighbors at distance one and at distance two separately in every round, and concatenate.
 
-    Use it on graphs whose neighbors often have other labels.
+    Use it on graphs where neighbors often have different labels.
 
     .. math:: R^0 = \mathrm{ReLU}(X \Theta_0), \qquad
               R^{k} = [\bar A_1 R^{k-1} \Vert \bar A_2 R^{k-1}], \qquad

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from hgraph.cache import cached
 from hgraph.checks import check_channels
 from hgraph.nn import HANConv
-from hgraph.structure import Graph
+from hgraph.structure import Graph, Hypergraph, KnowledgeGraph
 
 __all__ = ["HAN"]
 
@@ -21,7 +22,7 @@ class HAN(nn.Module):
     .. math:: Z = \mathrm{HAN}_H(X; G_1, \ldots, G_P)\, W + b
 
     Args:
-        in_channels: F, features of a node, or the width F_t of the features of each node type.
+        in_channels: F, features of a node, or a list of the widths F_t, one per node type.
         hidden_channels: features per head.
         num_classes: C.
         num_paths: P, meta-paths.
@@ -30,8 +31,9 @@ class HAN(nn.Module):
         dropout: probability, on the features and on the attention weights.
 
     Shapes:
-        x [N, F] and P `Graph`s of N nodes, one per meta-path -> logits [N, C]. With a width per type, x is a
-        list of [N_t, F_t], and ``node_type`` [N] the type of each node, as in `HANConv`.
+        x [N, F] and P `Graph`s of N nodes, one per meta-path -> logits [N, C]. With one width per type, x is a
+        list of [N_t, F_t], and ``node_type`` [N] is the type of each node, as in `HANConv`. Of a `KnowledgeGraph`, each
+        of the P relations is followed by its inverse: heads with a common tail are neighbors, and a node is its own.
 
     Source: Wang et al., "Heterogeneous Graph Attention Network", sections 4 and 5.3 (8 heads of 8, dropout 0.6).
 
@@ -67,8 +69,27 @@ class HAN(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor | Sequence[Tensor], structure: Sequence[Graph], node_type: Tensor | None = None
+        self, x: Tensor | Sequence[Tensor], structure: Sequence[Graph] | KnowledgeGraph, node_type: Tensor | None = None
     ) -> Tensor:
         """Class logits of every node."""
+        if isinstance(structure, KnowledgeGraph):
+            structure = _paths(structure)
         x = self.dropout(x) if isinstance(x, Tensor) else [self.dropout(rows) for rows in x]
         return self.out(self.conv(x, structure, node_type))
+
+
+def _paths(kg: KnowledgeGraph) -> list[Graph]:
+    """One graph per relation, of the heads with a common tail, such as papers with a common author."""
+    return cached(kg, "paths", lambda: [_path(kg, relation) for relation in range(kg.num_relations)])
+
+
+def _path(kg: KnowledgeGraph, relation: int) -> Graph:
+    edges = kg.edges_of(relation)
+    tails = Hypergraph.from_coo(
+        node=kg.adj.target[edges],
+        hyperedge=kg.adj.indices[edges],
+        num_nodes=kg.num_nodes,
+        num_hyperedges=kg.num_nodes,
+        duplicates="sum",
+    )
+    return Graph(tails.clique().adj.with_weight(None)).add_self_loops()

@@ -28,24 +28,23 @@ class HGT(nn.Module):
     with :math:`\tau` the type of each node.
 
     Args:
-        in_channels: F, features of a node, or the width F_t of the features of each type.
+        in_channels: F, features of a node, or a list of the widths F_t, one per node type.
         hidden_channels: width of the layers, a multiple of ``num_heads``.
         num_classes: C.
         num_relations: R.
-        num_types: number of node types; 1 (the default for one width) if the graph has none, or to ignore them.
+        num_types: number of node types. The default is one per width, or 1 for a single width, which ignores types.
         num_heads: number of heads of each layer.
         num_layers: L.
         dropout: probability, on the input of each layer.
 
     Shapes:
-        x [N, F] and a `KnowledgeGraph` of N nodes and R relations -> logits [N, C]. With a width
-        per type, x is a list of [N_t, F_t]: row n of x[t] belongs to the n-th node of type t.
+        x [N, F] and a `KnowledgeGraph` of N nodes and R relations -> logits [N, C]. With one width per type, x is a
+        list of [N_t, F_t]: row n of x[t] belongs to the n-th node of type t.
 
     Raises:
-        ArgumentError: features of another width, other relations, more types.
+        ArgumentError: features of the wrong width, or a graph with a different number of relations or with more types.
 
-    Source: Hu et al., "Heterogeneous Graph Transformer", section 3, without the relative
-    temporal encoding.
+    Source: Hu et al., "Heterogeneous Graph Transformer", section 3, without the relative temporal encoding.
 
     >>> kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "s", "c")])
     >>> HGT(4, 8, 2, num_relations=2, num_heads=2)(torch.randn(3, 4), kg).shape

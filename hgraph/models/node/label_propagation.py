@@ -1,4 +1,4 @@
-"""Label propagation, and Correct and Smooth, which mends any classifier's predictions (Huang et al., ICLR 2021)."""
+"""Label propagation, and Correct and Smooth, which improves a classifier (Huang et al., ICLR 2021)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["correct_and_smooth", "propagate_labels"]
 def propagate_labels(
     graph: Graph, y: Tensor, train: Tensor, num_classes: int, *, num_hops: int = 50, alpha: float = 0.9
 ) -> Tensor:
-    r"""Spread the known labels over the graph; there is nothing to train.
+    r"""Propagate the known labels over the graph, without training.
 
     Use it as a baseline that uses no features.
 
@@ -40,7 +40,7 @@ def propagate_labels(
         [N, C] scores; a node that no label reaches has zeros.
 
     Raises:
-        ArgumentError: labels of another length, or alpha outside 0 .. 1.
+        ArgumentError: a directed graph, ``y`` not of length N, labels outside 0 .. C-1, or alpha outside 0 .. 1.
 
     Source: Zhou et al., "Learning with Local and Global Consistency", NeurIPS 2003.
 
@@ -62,9 +62,9 @@ def correct_and_smooth(
     correct_alpha: float = 0.9,
     smooth_alpha: float = 0.8,
 ) -> Tensor:
-    r"""Spread the errors on the training nodes, subtract them, then spread the corrected predictions.
+    r"""Propagate the residuals of the training nodes, add them to the predictions, then propagate the result.
 
-    Use it after any classifier, also an MLP, on a graph whose neighbors share labels.
+    Use it after any classifier, also an MLP, on a graph where neighbors share labels.
 
     .. math:: E = S_\alpha(Y - P)_{\text{train}}, \qquad
               P' = P + s_i \frac{E_i}{\lVert E_i \rVert_1}, \qquad Z = S_{\alpha'}(Y_{\text{train}}, P'_{\text{other}})
@@ -77,15 +77,15 @@ def correct_and_smooth(
         probabilities: [N, C], of the classifier.
         y: [N] classes; only those of the training nodes are read.
         train: [T] ids of the training nodes.
-        num_hops: number of steps, twice.
-        correct_alpha: alpha of the errors.
-        smooth_alpha: alpha of the predictions.
+        num_hops: number of steps of each of the two propagations.
+        correct_alpha: alpha of the propagation of the residuals.
+        smooth_alpha: alpha of the propagation of the corrected predictions.
 
     Returns:
         [N, C] scores.
 
     Raises:
-        ArgumentError: a wrong shape, or alpha outside 0 .. 1.
+        ArgumentError: a directed graph, a wrong shape, labels outside 0 .. C-1, or alpha outside 0 .. 1.
 
     Source: Huang, He, Singh, Lim and Benson, "Combining Label Propagation and Simple Models Out-performs Graph Neural
     Networks", ICLR 2021, eq. 1 to 5.
@@ -115,6 +115,12 @@ def _spread_start(
         raise ArgumentError("y", f"shape [{graph.num_nodes}]", f"shape {list(y.shape)}")
     if not bool(labeled(y[train]).all()):
         raise ArgumentError("train", "nodes with a label", "a node whose label is missing")
+    if graph.directed:  # the norm divides by the in-degree of both ends: sources that nobody points to would be lost
+        hint = "Use Graph.from_edge_index(graph.edge_index, num_nodes=graph.num_nodes, directed=False)"
+        raise ArgumentError("graph", "an undirected graph", "edges without their reverse", hint)
+    if len(train) and not 0 <= int(y[train].min()) <= int(y[train].max()) < num_classes:
+        given = f"{int(y[train].min())} .. {int(y[train].max())}"
+        raise ArgumentError("y", f"classes 0 .. {num_classes - 1} on the training nodes", given)
     start = torch.zeros(graph.num_nodes, num_classes, dtype=dtype, device=y.device)
     start[train] = F.one_hot(y[train].long(), num_classes).to(dtype)
     return start

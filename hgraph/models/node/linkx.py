@@ -16,10 +16,10 @@ __all__ = ["LINKX"]
 
 
 class LINKX(nn.Module):
-    r"""Read each node's neighbors as features, one learned vector per neighbor, beside its own features.
+    r"""Combine an MLP of a node's adjacency row (one learned vector per neighbor) with an MLP of its features.
 
-    Use it on graphs whose neighbors often have other labels. Its vectors belong to the nodes of one graph: it cannot
-    predict for others.
+    Use it on graphs where neighbors often have different labels. Its vectors belong to the nodes of one graph, so it
+    cannot predict on other graphs.
 
     .. math:: h_A = \mathrm{MLP}_A(A), \qquad h_X = \mathrm{MLP}_X(X), \qquad
               Z = \mathrm{MLP}_f\big(\mathrm{ReLU}(W [h_A \Vert h_X] + h_A + h_X)\big)
@@ -30,7 +30,7 @@ class LINKX(nn.Module):
         in_channels: F, features of a node.
         hidden_channels: D.
         num_classes: C.
-        num_nodes: N, of the graph.
+        num_nodes: N, the number of nodes of the graph.
         num_layers: linear maps of the last MLP.
         dropout: probability, inside the last MLP.
 
@@ -38,7 +38,7 @@ class LINKX(nn.Module):
         x [N, F] and a `Graph` of N nodes -> logits [N, C].
 
     Raises:
-        ArgumentError: a graph of another size.
+        ArgumentError: the graph does not have ``num_nodes`` nodes.
 
     Source: Lim et al., "Large Scale Learning on Non-Homophilous Graphs: New Benchmarks and Strong Simple Methods",
     NeurIPS 2021, eq. 3 and 4, with one linear map in the first two MLPs.
@@ -72,7 +72,7 @@ class LINKX(nn.Module):
         """Return the class logits of every node."""
         check_inputs(x, graph, Graph, self.linear.in_features, self.linear.weight)
         if graph.num_nodes != len(self.neighbors):
-            raise ArgumentError("graph", f"the {len(self.neighbors)} nodes of num_nodes=", graph.num_nodes)
+            raise ArgumentError("graph", f"num_nodes={len(self.neighbors)} nodes", f"{graph.num_nodes} nodes")
         h_a = propagate(graph.adj, self.neighbors.to(x.dtype)) + self.neighbor_bias.to(x.dtype)
         h_x = self.linear(x)
         h_a = h_a.expand_as(h_x)  # a batch shares the graph

@@ -21,8 +21,8 @@ class FM(Recommender):
     .. math:: y_{ui} = \sum_{f \in F} w_f + \sum_{f < g \in F} v_f \cdot v_g, \qquad F = \{u, i\} \cup \mathcal N_i
 
     Terms that are the same for all items of a user are omitted, because they do not change the ranking. The rest is
-    an inner product: of :math:`[v_u, 1]` and :math:`[\sum_g v_g,\; \sum_g w_g + \sum_{g < g'} v_g \cdot v_{g'}]`, g
-    over i and its neighbors, each counted once.
+    an inner product of :math:`[v_u, 1]` and :math:`[\sum_g v_g,\; \sum_g w_g + \sum_{g < g'} v_g \cdot v_{g'}]`, where
+    g runs over i and its neighbors, each counted once.
 
     Args:
         num_users: U.

@@ -107,7 +107,7 @@ class KGAT(Recommender):
             factors: [U + I, d]; other entities are unchanged.
 
         Raises:
-            ArgumentError: another shape.
+            ArgumentError: ``factors`` is not of that shape.
         """
         rows, d = self.num_users + self.num_items, self.embedding.shape[1]
         if tuple(factors.shape) != (rows, d):

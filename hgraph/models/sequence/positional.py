@@ -27,17 +27,17 @@ class PositionalTransformer(nn.Module):
         in_channels: c, features per token.
         dim: D.
         out_channels: features per token of the output.
-        num_positions: p, the maximal number of tokens.
+        num_positions: p, the maximum number of tokens.
         num_heads: H.
         num_layers: L.
-        hidden_channels: of the MLP; None takes D.
+        hidden_channels: hidden width of the MLP; None uses D.
         positional: whether weights depend on positions only.
 
     Shapes:
         X [..., N, c] with N <= p -> [..., N, out_channels].
 
     Raises:
-        ArgumentError: more tokens than positions, or another width.
+        ArgumentError: more tokens than positions, or the wrong number of features.
 
     Source: Back de Luca et al., "Positional Attention: Expressivity and Learnability of Algorithmic Computation", ICML
     2025, sections 3 and 6. There the last token is a scratch token with features 0, which is not in the loss.

@@ -105,7 +105,7 @@ class TransE(TripleModel):
         num_nodes: N.
         num_relations: R.
         dim: d.
-        p: 1 sums absolute differences, 2 squares them, which is one matrix product.
+        p: 1 sums absolute differences; 2 sums squared ones, which takes a single matrix product.
 
     Shapes:
         ids [B] of heads, relations and tails -> [B] (``score``), [B, N] (``score_tails``, ``score_heads``).

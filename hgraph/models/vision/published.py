@@ -40,22 +40,22 @@ _NOTICE = (
 def load_published(path: str | os.PathLike[str], *, num_classes: int | None = None) -> YOLOv13:
     """A YOLOv13 with the weights of a published checkpoint, in eval mode.
 
-    Use it to run a published YOLOv13 without its code, or, with ``num_classes``, to train it on classes of your own.
+    Use it to run a published YOLOv13 without its code, or, with ``num_classes``, to train it on your own classes.
 
     The file is read as data: no class or function that it names is imported or called. Scale and number of classes are
     inferred from the tensors' shapes; half tensors become float32.
 
     Args:
         path: a checkpoint as the official code saves it (a whole pickled model), or a state dict.
-        num_classes: of the returned network, or None for as many as the checkpoint has. With another number, the
-            tensors of the classification head whose shapes depend on it are newly initialized by torch's global random
-            numbers, and a log message names them; all others are loaded.
+        num_classes: number of classes of the returned network; None uses that of the checkpoint. With a different
+            number, the tensors of the classification head whose shapes depend on it are newly initialized from torch's
+            global random numbers, and a log message names them; all others are loaded.
 
     Returns:
         The network; save it with `torch.save(net.state_dict(), ...)` or safetensors for later use.
 
     Raises:
-        DataError: not such a file, a damaged file, tensors in unexpected places, or weights of another network.
+        DataError: not such a file, a damaged file, tensors in unexpected places, or weights of a different network.
 
     Warns:
         LicenseWarning: published weights are under the AGPL.
@@ -110,7 +110,7 @@ def published_tensors(path: str | os.PathLike[str], *, max_bytes: int = _MAX_BYT
         max_bytes: larger files are rejected, and tensors that together take more than that.
 
     Raises:
-        DataError: not such a file, inconsistent content, or tensors in other places.
+        DataError: not such a file, inconsistent content, or tensors in unsupported places.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -319,8 +319,8 @@ class _Storages:
         member = self.members.get(f"{self.folder}data/{storage.key}")
         expected = storage.count * storage.dtype.itemsize
         if member is None or member.file_size != expected:
-            got = "missing" if member is None else f"of {member.file_size} bytes"
-            raise DataError(f"storage {storage.key} is {got}, expected {expected} bytes")
+            got = "nothing" if member is None else f"{member.file_size} bytes"
+            raise DataError(f"storage {storage.key}: expected {expected} bytes, got {got}")
         content = self.archive.read(member)
         if storage.dtype == torch.bool and any(content.translate(None, b"\0\1")):
             raise DataError(f"storage {storage.key} has invalid booleans")

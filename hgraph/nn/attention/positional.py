@@ -19,7 +19,7 @@ class PositionalAttention(nn.Module):
     r"""Attention whose weights depend on the positions only, the same for every sequence.
 
     Use it to learn algorithms whose steps do not depend on the values, such as sums and sorts: it keeps working for
-    values far outside the training range. It cannot look for a value.
+    values far outside the training range. It cannot search for a value in the sequence.
 
     .. math:: A_h = \operatorname{softmax}\!\Big(\frac{(P W_Q^h + b_Q^h)(P W_K^h + b_K^h)^\top}{\sqrt p}\Big), \qquad
               y = \big[\Vert_h A_h (x W_V + b_V)_h\big] W_O + b_O
@@ -29,11 +29,11 @@ class PositionalAttention(nn.Module):
     Args:
         dim: D, features per token.
         num_heads: H, which divides D.
-        num_positions: p, number of features of a position. By default these are one-hot vectors, and p is the maximal
+        num_positions: p, number of features of a position. By default these are one-hot vectors, and p is the maximum
             length.
 
     Shapes:
-        x [..., N, D] -> [..., N, D]; ``positions`` [N, p] are given instead of the first N one-hot vectors; ``mask``
+        x [..., N, D] -> [..., N, D]; ``positions`` [N, p], if passed, replace the first N one-hot vectors; ``mask``
         [..., N], boolean, True for real tokens.
 
     Raises:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.cache import CachedOperator, cached, can_cache, can_cache_compiled
+from hgraph.checks import floating
 from hgraph.errors import ArgumentError
 from hgraph.ops import Additive, AttendResult, attend
 from hgraph.ops.sparse.linear import rows
@@ -83,9 +84,13 @@ def check_edges(edge_features: object, adj: Adjacency, channels: int | None) -> 
     given = list(edge_features.shape) if isinstance(edge_features, Tensor) else []
     if len(given) < 2 or given[-2] != adj.num_edges or given[-1] != channels:
         expected = f"shape [..., {adj.num_edges}, {channels}], one row per edge"
-        hint = "graph.adj.sort_edges(features) brings them into the order of the edges"
+        hint = (
+            "Use graph.sort_edges(features) to permute one row per listed edge into the order of the edges, and "
+            "to repeat it for the other direction of an undirected edge; rows from hgraph.convert are already in it"
+        )
         got = f"shape {given}" if isinstance(edge_features, Tensor) else type(edge_features).__name__
         raise ArgumentError("edge_features", expected, got, hint)
+    floating("edge_features", edge_features, adj.device)
 
 
 def attend_by(adj: Adjacency, scores: Tensor, value: Tensor, *, dropout: float) -> AttendResult:

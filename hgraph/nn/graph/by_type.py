@@ -56,7 +56,7 @@ def _groups(kg: KnowledgeGraph) -> _Groups:
 
 
 class TypeLinear(nn.Module):
-    r"""A linear map per node type, from features of a width per type to one width.
+    r"""One linear map per node type, from the number of features of that type to a common width.
 
     Use it before a layer over nodes of several types, :math:`y_v = x_v W_{\tau(v)} + b_{\tau(v)}`, where
     :math:`W_t` is :math:`F_t \times F'`.
@@ -89,7 +89,7 @@ class TypeLinear(nn.Module):
         """Map features [N_t, F_t] per type to [N, F'], where the n-th row of a type is its n-th node.
 
         Raises:
-            ArgumentError: other types, numbers of rows or widths.
+            ArgumentError: the number of types, the number of rows or a width does not match.
         """
         if isinstance(x, Tensor) or not isinstance(x, Sequence):
             hint = "Row n of tensor t has the features of the n-th node of type t"
@@ -112,7 +112,7 @@ def types_of(num_types: int | None, in_channels: Sequence[int] | int | None) -> 
     """The number of node types of a layer, from either argument.
 
     Raises:
-        ArgumentError: another number of types than of widths.
+        ArgumentError: ``num_types`` and the number of widths differ.
     """
     if in_channels is None or isinstance(in_channels, int):
         return 1 if num_types is None else num_types

@@ -15,16 +15,16 @@ __all__ = ["EdgeConv"]
 
 
 class EdgeConv(nn.Module):
-    r"""The maximum of a function of a node and of its differences from the neighbors.
+    r"""Maximum over the neighbors of a function of the node and of each neighbor's difference from it.
 
     Use it for point clouds, over `hgraph.builders.knn_graph`.
 
     .. math:: x'_i = \max_{j \in \mathcal N(i)} h(x_i, x_j - x_i), \qquad
               h(x_i, x_j - x_i) = \mathrm{ReLU}(\Theta (x_j - x_i) + \Phi x_i + b)
 
-    ReLU and maximum commute, so that no message per edge is computed. With ``mlp``, h is that module of the
-    concatenation :math:`[x_i \,\Vert\, x_j - x_i]`, computed for every edge. A node without neighbors gets 0. Edge
-    weights are ignored.
+    ReLU and maximum commute, so no message per edge is computed. With ``mlp``, h is that module applied to the
+    concatenation :math:`[x_i \,\Vert\, x_j - x_i]` of every edge: in chunks of edges, or at once if it has a batch
+    norm. A node without neighbors gets 0. Edge weights are ignored.
 
     Args:
         in_channels: F, features of a node.
@@ -37,7 +37,6 @@ class EdgeConv(nn.Module):
     Source: Wang et al., "Dynamic Graph CNN for Learning on Point Clouds", ACM Transactions on Graphics 2019, eq. 7
     and 8.
 
-
     >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)
     >>> EdgeConv(4, 2)(torch.randn(3, 4), g).shape
     torch.Size([3, 2])
@@ -47,6 +46,9 @@ class EdgeConv(nn.Module):
         check_channels(in_channels=in_channels, out_channels=out_channels)
         super().__init__()
         self.in_channels, self.out_channels, self.mlp = in_channels, out_channels, mlp
+        self._batch_norm = mlp is not None and any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in mlp.modules()
+        )
         self.linear = nn.Linear(in_channels, out_channels, bias=False) if mlp is None else None
         self.target_linear = nn.Linear(in_channels, out_channels) if mlp is None else None
 
@@ -63,7 +65,7 @@ class EdgeConv(nn.Module):
         check_inputs(x, graph, Graph, self.in_channels, next(self.parameters(), x))
         adj = graph.adj.with_weight(None)
         if self.linear is None or self.target_linear is None:
-            return aggregate(adj, self._message, target=x, source=x, reduce="max")
+            return aggregate(adj, self._message, target=x, source=x, reduce="max", chunked=not self._batch_norm)
         key = self.linear(x)
         there = (adj.indptr.diff() > 0).unsqueeze(-1)
         own = self.target_linear(x) - key  # the difference: Theta x_i is subtracted from every neighbor

@@ -19,6 +19,7 @@ from hgraph.nn.graph._steps import (
 )
 from hgraph.nn.inputs import check_ends, ends_of, pair_of
 from hgraph.ops import Additive, AttendResult, aggregate, attend, merge
+from hgraph.ops.sparse.linear import upcast
 from hgraph.structure import Adjacency, Graph
 
 __all__ = ["GATConv"]
@@ -27,17 +28,17 @@ __all__ = ["GATConv"]
 class GATConv(nn.Module):
     r"""Attend over a node and its neighbors with an additive score.
 
-    Use it when some neighbors matter more than others; with ``edge_channels``, when features of the edges say which.
+    Use it when some neighbors matter more than others, and with ``edge_channels`` when edge features tell which ones.
 
     .. math:: s_{ij} = \mathrm{LeakyReLU}(a_t \cdot \Theta x_i + a_s \cdot \Theta x_j + a_e \cdot W_e e_{ij}), \qquad
               \alpha_{ij} = \operatorname{softmax}_{j \in \mathcal N(i) \cup \{i\}} s_{ij}, \qquad
               x'_i = \sum_j \alpha_{ij} \Theta x_j + b
 
     per head, without the last term of the score if edges have no features. Every node attends to itself, whether or not
-    the graph has a self-loop; a self-loop that the graph lacks has the features 0. Edge weights are ignored. The
-    features of an edge enter only its scores: :math:`W_e^\top a_e` is multiplied first, so that memory per edge is H.
+    the graph has a self-loop; added self-loops have edge features 0. Edge weights are ignored. The features of an edge
+    enter only its scores: :math:`W_e^\top a_e` is computed first, so an edge stores H numbers.
 
-    Between nodes of two kinds, ``in_channels=(F_s, F_t)``, sources and targets have maps of their own
+    Between nodes of two kinds, ``in_channels=(F_s, F_t)``, sources and targets have separate maps
     (:math:`a_t \cdot \Theta_t x_i`), and no node attends to itself.
 
     Args:
@@ -52,13 +53,13 @@ class GATConv(nn.Module):
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [E, D] or [..., E, D] in the order of
-        the edges (``graph.adj.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
+        the edges (``graph.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
 
         With a pair: (x_source [..., S, F_s], x_target [..., T, F_t]) and an `Adjacency` T x S -> [..., T, H * F'] or
         [..., T, F'].
 
     Raises:
-        ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
+        ArgumentError: features of the wrong width, or edge features that are missing or unexpected.
 
     Source: Velickovic et al., "Graph Attention Networks", eq. 1 to 6. The term of the edges: Lv et al., "Are we really
     making much progress? Revisiting, benchmarking and refining heterogeneous graph neural networks", KDD 2021: the
@@ -154,11 +155,11 @@ class GATConv(nn.Module):
     ) -> AttendResult:
         dropout = self.dropout if self.training else 0.0
         if edges is None:
-            score = Additive(slope=self.negative_slope)
-            return attend(adj, query, key, value, score=score, bias=bias, dropout=dropout)
-        wide = torch.promote_types(query.dtype, torch.float32)
-        ends = {"target": query.to(wide), "source": key.to(wide), "edge": edges.to(wide)}
-        scores = aggregate(adj, lambda q, k, e: F.leaky_relu(q + k + e, self.negative_slope), **ends, reduce="none")
+            additive = Additive(slope=self.negative_slope)
+            return attend(adj, query, key, value, score=additive, bias=bias, dropout=dropout)
+        score = lambda q, k, e: F.leaky_relu(q + k + e, self.negative_slope)  # noqa: E731
+        query, key, edges = upcast(query), upcast(key), upcast(edges)
+        scores = aggregate(adj, score, target=query, source=key, edge=edges, reduce="none")
         return attend_by(adj, scores, value, dropout=dropout)
 
     def _of_edges(self, adj: Adjacency, edge_features: Tensor | None) -> Tensor | None:
@@ -183,8 +184,7 @@ class GATConv(nn.Module):
 
     def _attend_self(self, query: Tensor, key: Tensor, value: Tensor, self_loop: Tensor) -> AttendResult:
         """Attention of each node to itself only: a separate edge set, empty where the graph has the self-loop."""
-        wide = torch.promote_types(query.dtype, torch.float32)  # as in attend: the two edge sets are merged
-        score = F.leaky_relu(query.to(wide) + key.to(wide), self.negative_slope)
+        score = F.leaky_relu(upcast(query) + upcast(key), self.negative_slope)  # as in attend: both results are merged
         weight = F.dropout(torch.ones_like(query), self.dropout, self.training)
         score = torch.where(self_loop.unsqueeze(-1), score, float("-inf"))
         return AttendResult(weight.unsqueeze(-1) * value, score)

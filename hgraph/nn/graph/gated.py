@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hgraph.checks import check_channels
+from hgraph.checks import check_channels, real
 from hgraph.nn.graph._steps import check_edges
 from hgraph.nn.inputs import check_inputs
 from hgraph.nn.reset import reset
@@ -28,16 +28,16 @@ class GatedGCNConv(nn.Module):
     Args:
         in_channels: F, features of a node.
         out_channels: F'.
-        edge_channels: D, features of an edge, or None, without the term C.
+        edge_channels: D, features of an edge; None omits the term with C.
         normalize: whether to divide by the sum of the gates.
         eps: epsilon.
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [..., E, D] in the order of the edges
-        (``graph.adj.sort_edges``) -> [..., N, F'].
+        (``graph.sort_edges``) -> [..., N, F'].
 
     Raises:
-        ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
+        ArgumentError: features of the wrong width, or edge features that are missing or unexpected.
 
     Source: Bresson and Laurent, "Residual Gated Graph ConvNets", 2017, eq. 10 and 11; the normalized form: Dwivedi et
     al., "Benchmarking Graph Neural Networks", JMLR 2023, without its norm and residual.
@@ -61,7 +61,7 @@ class GatedGCNConv(nn.Module):
             check_channels(edge_channels=edge_channels)
         super().__init__()
         self.in_channels, self.out_channels, self.edge_channels = in_channels, out_channels, edge_channels
-        self.normalize, self.eps = normalize, eps
+        self.normalize, self.eps = normalize, real("eps", eps, "a finite number, 0 or more")
         self.linear, self.value, self.target_gate, self.source_gate = (
             nn.Linear(in_channels, out_channels) for _ in range(4)
         )

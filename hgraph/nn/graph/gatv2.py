@@ -18,14 +18,14 @@ __all__ = ["GATv2Conv"]
 class GATv2Conv(nn.Module):
     r"""Attend over a node and its neighbors; which neighbor matters most may differ from node to node.
 
-    Use it in place of `GATConv`, whose order of the neighbors is the same for all nodes; it takes more time.
+    Use it in place of `GATConv`, which ranks neighbors in the same order for all nodes; it takes more time.
 
     .. math:: s_{ij} = a \cdot \mathrm{LeakyReLU}(\Theta_t x_i + \Theta_s x_j + W_e e_{ij}), \qquad
               \alpha_{ij} = \operatorname{softmax}_{j \in \mathcal N(i) \cup \{i\}} s_{ij}, \qquad
               x'_i = \sum_j \alpha_{ij} \Theta_s x_j + b
 
     per head, with biases in :math:`\Theta_t` and :math:`\Theta_s`. Every node attends to itself, whether or not the
-    graph has a self-loop; a self-loop that the graph lacks has the features 0. Edge weights are ignored.
+    graph has a self-loop; added self-loops have edge features 0. Edge weights are ignored.
 
     Args:
         in_channels: F, features of a node.
@@ -40,10 +40,10 @@ class GATv2Conv(nn.Module):
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [..., E, D] in the order of the edges
-        (``graph.adj.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
+        (``graph.sort_edges``) -> [..., N, H * F'] or [..., N, F'].
 
     Raises:
-        ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
+        ArgumentError: features of the wrong width, or edge features that are missing or unexpected.
 
     Source: Brody, Alon and Yahav, "How Attentive are Graph Attention Networks?", ICLR 2022, eq. 7.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from hgraph.checks import check_channels
+from hgraph.checks import check_channels, real
 from hgraph.nn.graph._steps import check_edges
 from hgraph.nn.inputs import check_inputs
+from hgraph.nn.norms import BatchNorm
 from hgraph.nn.reset import reset
 from hgraph.ops import aggregate, propagate
 from hgraph.structure import Graph
@@ -18,7 +21,7 @@ __all__ = ["GINConv"]
 class GINConv(nn.Module):
     r"""Sum the neighbors, add the node itself, and apply an MLP.
 
-    Use it when counts of neighbors matter, as for molecules: sums tell apart multisets that means and maxima confuse.
+    Use it when counts of neighbors matter, as for molecules: sums distinguish multisets that means and maxima confuse.
     With ``edge_channels`` it is GINE.
 
     .. math:: x'_i = \mathrm{MLP}\big((1 + \epsilon)\, x_i + \sum_j w_{ij} m_{ij}\big), \qquad
@@ -29,16 +32,17 @@ class GINConv(nn.Module):
         in_channels: F, features of a node.
         out_channels: F'.
         mlp: a module from F to F' channels; None is a linear map, ReLU and a linear map, with F' channels inside.
+        mlp_norm: whether a batch norm follows the first linear map of that MLP, as in the published networks.
         eps: the initial value of epsilon.
         learn_eps: whether epsilon is a parameter.
         edge_channels: D, features of an edge, or None.
 
     Shapes:
         x [..., N, F], a `Graph` of N nodes and E edges, and ``edge_features`` [..., E, D] in the order of the edges
-        (``graph.adj.sort_edges``) -> [..., N, F'].
+        (``graph.sort_edges``) -> [..., N, F'].
 
     Raises:
-        ArgumentError: features of another width, or features of edges that the layer does not take or lacks.
+        ArgumentError: features of the wrong width, or edge features that are missing or unexpected.
 
     Source: Xu et al., "How Powerful are Graph Neural Networks?", ICLR 2019, eq. 4.1; Hu et al., "Strategies for
     Pre-training Graph Neural Networks", ICLR 2020, appendix A.
@@ -58,6 +62,7 @@ class GINConv(nn.Module):
         out_channels: int,
         *,
         mlp: nn.Module | None = None,
+        mlp_norm: bool = False,
         eps: float = 0.0,
         learn_eps: bool = False,
         edge_channels: int | None = None,
@@ -65,17 +70,20 @@ class GINConv(nn.Module):
         check_channels(in_channels=in_channels, out_channels=out_channels)
         super().__init__()
         self.in_channels, self.out_channels, self.edge_channels = in_channels, out_channels, edge_channels
-        self.mlp = mlp or nn.Sequential(
-            nn.Linear(in_channels, out_channels), nn.ReLU(), nn.Linear(out_channels, out_channels)
-        )
+        if mlp is None:
+            norm = [BatchNorm(out_channels)] if mlp_norm else []
+            first, last = nn.Linear(in_channels, out_channels), nn.Linear(out_channels, out_channels)
+            mlp = nn.Sequential(first, *norm, nn.ReLU(), last)
+        self.mlp = mlp
         if edge_channels is not None:
             check_channels(edge_channels=edge_channels)
         self.edge_linear = None if edge_channels is None else nn.Linear(edge_channels, in_channels)
-        self.initial_eps = eps
+        self.initial_eps = real("eps", eps, "a finite number", -math.inf)
+        value = torch.tensor(self.initial_eps)
         if learn_eps:
-            self.eps = nn.Parameter(torch.tensor(float(eps)))
+            self.eps = nn.Parameter(value)
         else:
-            self.register_buffer("eps", torch.tensor(float(eps)))
+            self.register_buffer("eps", value)
 
     def extra_repr(self) -> str:
         """The sizes."""

@@ -1,4 +1,4 @@
-"""GPS: a local layer beside attention to all nodes (Rampasek et al., NeurIPS 2022)."""
+"""GPS: a local layer in parallel with attention to all nodes (Rampasek et al., NeurIPS 2022)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["GPSConv"]
 class GPSConv(nn.Module):
     r"""Sum a layer over the graph and attention to all nodes, then apply an MLP.
 
-    Use it where distant nodes matter, on graphs of up to some thousand nodes: attention costs :math:`N^2`. Nodes have
+    Use it where distant nodes matter, on graphs of up to a few thousand nodes: attention costs :math:`N^2`. Nodes have
     no position: add encodings to their features.
 
     .. math:: X_M = \mathrm{norm}(X + \mathrm{conv}(X, G)), \qquad
@@ -27,16 +27,16 @@ class GPSConv(nn.Module):
 
     Args:
         in_channels: D, features of a node.
-        out_channels: None, or D again: the layer keeps the width.
-        conv: the local layer, a module of (x, graph) with D channels; None is a `GINConv`.
+        out_channels: None or D; the layer does not change the width.
+        conv: the local layer, a module of (x, graph) with D channels; None uses a `GINConv`.
         num_heads: attention heads, which divide D.
-        dropout: probability, after the local layer, attention, and inside and after the MLP.
+        dropout: dropout probability after the local layer, after attention, and inside and after the MLP.
 
     Shapes:
         x [..., N, D] and a `Graph` of N nodes -> [..., N, D].
 
     Raises:
-        ArgumentError: an output of another width.
+        ArgumentError: ``out_channels`` is neither None nor D.
 
     Source: Rampasek et al., "Recipe for a General, Powerful, Scalable Graph Transformer", NeurIPS 2022, eq. 1 to 4,
     with layer norm in place of batch norm.

@@ -26,12 +26,12 @@ class HANConv(nn.Module):
               \beta = \operatorname{softmax}_p \frac1N \sum_i q \cdot \tanh(W z^p_i + b), \qquad
               x' = \sum_p \beta_p z^p
 
-    If nodes of each type have features of a width of their own, :math:`x_v` stands for
-    :math:`W_{\tau(v)} x_v + b_{\tau(v)}`, with H * F' features. The graph of a meta-path joins its end nodes: one
-    relation's `KnowledgeGraph.view`, or the composition of several, ``Graph(a.adj @ b.adj)``.
+    If each node type has its own number of features, :math:`x_v` stands for :math:`W_{\tau(v)} x_v + b_{\tau(v)}`,
+    with H * F' features. The graph of a meta-path joins its end nodes: one relation's `KnowledgeGraph.view`, or the
+    composition of several, ``Graph(a.adj @ b.adj)``.
 
     Args:
-        in_channels: F, or the width F_t of the features of each node type.
+        in_channels: F, features of a node, or a list of the widths F_t, one per node type.
         out_channels: F', features per head.
         num_paths: P.
         num_heads: number of heads H of each meta-path.
@@ -41,10 +41,10 @@ class HANConv(nn.Module):
     Shapes:
         x [..., N, F] and P `Graph`s of N nodes -> [..., N, H * F'].
 
-        With a width per type, x is a list of [N_t, F_t], where row n of x[t] belongs to the n-th node of type t, and
+        With one width per type, x is a list of [N_t, F_t], where row n of x[t] belongs to the n-th node of type t, and
         ``node_type`` [N] is the type of each node.
 
-    Source: Wang et al., "Heterogeneous Graph Attention Network", eq. 1 to 9 (eq. 1 for a width per type). As in the
+    Source: Wang et al., "Heterogeneous Graph Attention Network", eq. 1 to 9 (eq. 1 with one width per type). As in the
     published code, every meta-path has its own projection.
 
     >>> from hgraph.structure import KnowledgeGraph
@@ -99,5 +99,6 @@ class HANConv(nn.Module):
         x = x if self.input is None else self.input(x, node_type)
         z = torch.stack([F.elu(path(x, graph)) for path, graph in zip(self.paths, graphs, strict=True)])
         score = torch.tanh(z @ self.weight + self.bias) @ self.query  # [P, N]
-        beta = torch.softmax(score.sum(-1) / max(score.shape[-1], 1), 0)
+        total = score.sum(-1, dtype=torch.promote_types(score.dtype, torch.float32))  # 65,504 is all float16 can hold
+        beta = torch.softmax(total / max(score.shape[-1], 1), 0).to(z.dtype)
         return torch.einsum("p...,p...nf->...nf", beta, z)

@@ -15,6 +15,7 @@ from hgraph.nn.graph.by_relation import propagate_by_relation
 from hgraph.nn.graph.by_type import TypeLinear, inputs_by_type, map_by_type, types_of
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import edge_score, edge_softmax
+from hgraph.ops.sparse.linear import upcast
 from hgraph.structure import KnowledgeGraph
 
 __all__ = ["HGTConv"]
@@ -31,14 +32,13 @@ class HGTConv(nn.Module):
 
     for each of H heads of width D = F / H; :math:`\tau` is the type of a node. K, Q, M, A are linear maps with a
     bias, one per type. With ``in_channels``, :math:`x_v` stands for :math:`W_{\tau(v)} x_v + b_{\tau(v)}`, which maps
-    features of a width per type to F. Triples are processed by relation, and nodes transformed once per relation:
-    memory per edge is only its scores.
+    the F_t features of each type to F. Triples are processed by relation, and nodes are transformed once per relation,
+    so only scores are stored per edge.
 
     Args:
         channels: F, a multiple of num_heads.
         num_relations: R.
-        num_types: number of node types; 1 (the default without ``in_channels``) if the graph has none, or to ignore
-            them.
+        num_types: number of node types. The default is one per width in ``in_channels``, or 1, which ignores types.
         num_heads: H.
         in_channels: the width of the features of each type, or None if all have F features.
 
@@ -48,7 +48,7 @@ class HGTConv(nn.Module):
         With ``in_channels``, x is a list of [N_t, F_t]: row n of x[t] belongs to the n-th node of type t.
 
     Raises:
-        ArgumentError: features of another width, other relations, more types.
+        ArgumentError: features of the wrong width, or a graph with a different number of relations or with more types.
 
     Source: Hu et al., "Heterogeneous Graph Transformer", eq. 3 to 5, with a prior :math:`\mu` for each relation. The
     published code adds a learned residual weight and layer norm.
@@ -130,7 +130,8 @@ class HGTConv(nn.Module):
 
     def _attention(self, key: Tensor, query: Tensor, kg: KnowledgeGraph) -> Tensor:
         """[E, H] the attention weights over each head's triples."""
-        scores, matrices = [], self.attention.unbind(0)
+        key, query = upcast(key), upcast(query)  # a score above 65,504 would be infinite in float16, and its weight NaN
+        scores, matrices = [], upcast(self.attention).unbind(0)
         for block in kg.blocks():
             turned = torch.einsum("nhd,hde->nhe", key.index_select(0, block.tail), matrices[block.relation])
             turned = turned * self.prior[block.relation].unsqueeze(-1) / key.shape[-1] ** 0.5

@@ -10,6 +10,7 @@ from hgraph.checks import check_channels
 from hgraph.errors import ArgumentError
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
+from hgraph.ops.sparse.linear import upcast
 from hgraph.structure import Adjacency, Graph
 
 __all__ = ["PNAConv"]
@@ -29,20 +30,20 @@ class PNAConv(nn.Module):
 
     with :math:`\delta` the mean of :math:`\log(d + 1)` over the nodes of the training graph. The std is
     :math:`\sqrt{\mathrm{ReLU}(\mathrm{mean}(m^2) - \mathrm{mean}(m)^2) + 10^{-5}}`. The first term of a message is the
-    same for all neighbors, so that no message per edge is computed. A node without neighbors gets zeros, and the scale
-    of a degree of 0 is 1. Edge weights are ignored.
+    same for all neighbors, so no message per edge is computed. A node without neighbors gets zeros, and the scale of a
+    degree of 0 is 1. Edge weights are ignored.
 
     Args:
         in_channels: F, features of a node.
         out_channels: F'.
-        mean_log_degree: delta; None takes that of the given graph. Give the one of the training graph where graphs
-            differ.
+        mean_log_degree: delta; None computes it from the given graph. If you test on other graphs, pass the value of
+            the training graph.
 
     Shapes:
         x [..., N, F] and a `Graph` of N nodes -> [..., N, F'].
 
     Raises:
-        ArgumentError: features of another width, or a delta that is not above 0.
+        ArgumentError: features of the wrong width, or a delta that is not positive.
 
     Source: Corso et al., "Principal Neighbourhood Aggregation for Graph Nets", NeurIPS 2020, eq. 5 to 8, with one
     tower and linear maps.
@@ -75,15 +76,15 @@ class PNAConv(nn.Module):
         """Aggregate the neighbors in twelve ways."""
         check_inputs(x, graph, Graph, self.in_channels, self.linear.weight)
         adj = graph.adj.with_weight(None)
-        key, own = self.linear(x), self.target_linear(x)
+        key, own = upcast(self.linear(x)), upcast(self.target_linear(x))  # squares overflow float16 from 256 on
         mean, most, least = (propagate(adj, key, reduce=how) for how in ("mean", "max", "min"))
         spread = propagate(adj, key.square(), reduce="mean") - mean.square()
-        log, there = cached(graph.adj, ("log degree", x.dtype), lambda: _log_degree(graph.adj, x.dtype))
+        log, there = cached(graph.adj, ("log degree", key.dtype), lambda: _log_degree(graph.adj, key.dtype))
         moved = [there * (part + own) for part in (mean, most, least)]
         found = torch.cat([*moved, there * (spread.relu() + 1e-5).sqrt()], -1)
         delta = log.mean() if self.mean_log_degree is None else self.mean_log_degree
         scale = torch.where(there > 0, log / delta, 1.0)
-        return self.out(torch.cat([x, found, scale * found, found / scale], -1))
+        return self.out(torch.cat([x, *(part.to(x.dtype) for part in (found, scale * found, found / scale))], -1))
 
 
 def _log_degree(adj: Adjacency, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ __all__ = ["ChebConv", "SGConv", "TAGConv"]
 class SGConv(nn.Module):
     r"""Smooth the features K times, then apply one linear map.
 
-    Use it as a fast linear baseline: `prepare` computes the smoothed features once for a whole training.
+    Use it as a fast linear baseline: `prepare` computes the smoothed features once for the whole training.
 
     .. math:: X' = (\hat D^{-1/2} \hat A \hat D^{-1/2})^K X \Theta + b, \qquad \hat A = A + I
 
@@ -96,7 +96,7 @@ class _Polynomial(nn.Module):
 class TAGConv(_Polynomial):
     r"""Add linear maps of the neighborhoods at 0 to K hops.
 
-    Use it when the distance of a neighbor matters, in few layers.
+    Use it when the distance to a neighbor matters and the network has few layers.
 
     .. math:: X' = \sum_{k=0}^{K} (D^{-1/2} A D^{-1/2})^k X \Theta_k + b
 

@@ -62,7 +62,7 @@ class RGCNConv(nn.Module):
     ) -> None:
         check_channels(in_channels=in_channels, out_channels=out_channels, num_relations=num_relations)
         if num_bases is not None and num_blocks is not None:
-            raise ArgumentError("num_bases, num_blocks", "one of them", f"{num_bases} and {num_blocks}")
+            raise ArgumentError("num_bases, num_blocks", "at most one of the two", f"{num_bases} and {num_blocks}")
         blocks = 1 if num_blocks is None else num_blocks
         if blocks < 1 or in_channels % blocks or out_channels % blocks:
             raise ArgumentError("num_blocks", f"a divisor of {in_channels} and {out_channels}", num_blocks)

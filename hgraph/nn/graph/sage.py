@@ -17,14 +17,14 @@ __all__ = ["SAGEConv"]
 
 
 class SAGEConv(nn.Module):
-    r"""Aggregate the neighbors of a node and add the node itself, each through a linear map of its own.
+    r"""Aggregate the neighbors of a node and add the node itself, with a separate linear map for each of the two.
 
     Use it on graphs whose nodes differ from their neighbors, and between nodes of two kinds, such as users and items.
 
     .. math:: x'_i = \Theta_t x_i + \Theta_s \operatorname*{AGG}_{j \in \mathcal N(i)} x_j + b
 
-    A mean divides by the sum of the edge weights, a sum weights by them, a maximum ignores them; a node without
-    neighbors gets :math:`\Theta_t x_i + b`.
+    The mean and the sum are weighted by the edge weights (the mean divides by their sum); the maximum ignores them. A
+    node without neighbors gets :math:`\Theta_t x_i + b`.
 
     Args:
         in_channels: F, features of a node, or a pair: F_s of a source and F_t of a target.
@@ -38,11 +38,11 @@ class SAGEConv(nn.Module):
         With a pair: (x_source [..., S, F_s], x_target [..., T, F_t]) and an `Adjacency` T x S -> [..., T, F'].
 
     Raises:
-        ArgumentError: features of another width, or another ``reduce``.
+        ArgumentError: features of the wrong width, or an unknown ``reduce``.
 
     Source: Hamilton, Ying and Leskovec, "Inductive Representation Learning on Large Graphs", NeurIPS 2017, algorithm 1,
-    without sampling: its matrix of the concatenation is :math:`(\Theta_t, \Theta_s)`. The paper
-    divides the result by its length.
+    without sampling: its matrix of the concatenation is :math:`(\Theta_t, \Theta_s)`. The paper also normalizes the
+    result to unit norm.
 
     >>> import torch
     >>> g = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=3, directed=False)

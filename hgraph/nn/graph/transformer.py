@@ -31,7 +31,7 @@ class TransformerConv(nn.Module):
         out_channels: F', features per head.
         num_heads: number of heads H.
         concat: True concatenates the heads (H * F' channels), False averages them (F' channels).
-        gate: whether the node itself enters by the gate.
+        gate: whether a learned gate weighs the node against its neighbors.
         dropout: of the attention weights, in training.
         bias: whether the maps have biases.
 

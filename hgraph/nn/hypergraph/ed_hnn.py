@@ -49,7 +49,7 @@ class EDHNNConv(nn.Module):
         and more than 4 MB; compiled code computes all at once.
 
     Raises:
-        ArgumentError: another ``reduce``, alpha outside 0 .. 1, or not three numbers of layers.
+        ArgumentError: an unknown ``reduce``, alpha outside 0 .. 1, or not three numbers of layers.
 
     Source: Wang, Yang, Liu, Wang and Li, "Equivariant Hypergraph Diffusion Neural Operators", ICLR 2023, section 3.
 

@@ -43,7 +43,7 @@ class HypergraphConv(TwoStepConv):
         x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
 
     Raises:
-        ArgumentError: another ``normalize``.
+        ArgumentError: an unknown ``normalize``.
 
     Source: Bai, Zhang and Torr, "Hypergraph Convolution and Hypergraph Attention", Pattern Recognition 110, 2021.
 
@@ -83,21 +83,20 @@ class HypergraphConv(TwoStepConv):
 
 
 class HypergraphAttentionConv(nn.Module):
-    r"""HCHA's attention: the convolution over an incidence matrix that attention computes.
+    r"""Hypergraph attention (HCHA): a hypergraph convolution whose incidence matrix is computed by attention.
 
-    Use it where the hyperedges of a node matter differently.
+    Use it when some hyperedges of a node matter more than others.
 
     .. math:: \alpha_{ve} = \mathrm{softmax}_{e \ni v}\big(\mathrm{LeakyReLU}(a_1^\top \Theta x_v +
               a_2^\top \Theta z_e) + \log h(v, e)\big), \qquad
               x'_v = \frac{\sum_e w_e \alpha_{ve} \bar x_e}{\sum_e w_e \alpha_{ve}} + b, \qquad
               \bar x_e = \frac{\sum_u \alpha_{ue} \Theta x_u}{\sum_u \alpha_{ue}}
 
-    per head. Every incidence has one attention weight, which acts in both sums. If hyperedges have features of another
-    width, ``in_channels=(F, F_e)``, they have a map of their own, :math:`\Theta_e z_e`, in the place of
-    :math:`\Theta z_e`.
+    per head. Every incidence has one attention weight, which is used in both sums. If the hyperedge features have a
+    different width, ``in_channels=(F, F_e)``, a separate map :math:`\Theta_e z_e` replaces :math:`\Theta z_e`.
 
     Args:
-        in_channels: F, features per node and per hyperedge, or a pair: per node and per hyperedge.
+        in_channels: F, features per node and per hyperedge, or a pair (F, F_e) if the two widths differ.
         out_channels: F', output features per head.
         num_heads: H.
         concat: whether to concatenate the heads, else their mean is returned.
@@ -113,7 +112,7 @@ class HypergraphAttentionConv(nn.Module):
         ArgumentError: fewer than one head, a wrong shape, no z where a pair needs it, or negative weights.
 
     Source: Bai, Zhang and Torr, "Hypergraph Convolution and Hypergraph Attention", Pattern Recognition 110, 2021. The
-    features z of hyperedges default to the mean features of their nodes. The paper has no map of their own.
+    features z of hyperedges default to the mean features of their nodes. The separate map is not in the paper.
 
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [2, 3]], num_nodes=4)
     >>> HypergraphAttentionConv(5, 2, num_heads=3)(torch.randn(4, 5), hg).shape

@@ -19,7 +19,7 @@ __all__ = ["HNHNConv"]
 class HNHNConv(nn.Module):
     r"""Hyperedges as neurons: a linear map and a nonlinearity at the hyperedges too, weighted by powers of degrees.
 
-    Use it where hyperedges need a representation of their own, or where large hyperedges should count less.
+    Use it where hyperedges need a learned representation, or where large hyperedges should count less.
 
     .. math:: z_e = \mathrm{ReLU}\Big(\frac{\sum_{v} h(v, e)\, d_v^\beta\, (\Theta_1 x_v + b_1)}
               {\sum_v h(v, e)\, d_v^\beta}\Big), \qquad
@@ -40,7 +40,7 @@ class HNHNConv(nn.Module):
         x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
 
     Raises:
-        ArgumentError: weights on a CPU whose sums cancel, or are so small that a power of them is infinite.
+        ArgumentError: (on a CPU) weights whose sums cancel, or are so small that a power of them is infinite.
 
     Source: Dong, Sawin and Bengio, "HNHN: Hypergraph Networks with Hyperedge Neurons", ICML 2020 workshop on graph
     representation learning. The nonlinearity after the second step belongs to the network.

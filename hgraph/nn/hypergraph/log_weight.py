@@ -26,7 +26,7 @@ def log_weight(hypergraph: Hypergraph, dtype: torch.dtype, *, of_hyperedges: boo
         of_hyperedges: whether to include w, which a layer may use elsewhere.
 
     Raises:
-        ArgumentError: a negative weight (checked on a CPU only: elsewhere it would synchronize).
+        ArgumentError: (on a CPU) a negative weight; on other devices the check would synchronize.
     """
     wide = torch.promote_types(dtype, torch.float32)
     weights = [hypergraph.v2e.weight, hypergraph.hyperedge_weight if of_hyperedges else None]

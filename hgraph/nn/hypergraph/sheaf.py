@@ -13,6 +13,7 @@ from hgraph.nn.hypergraph.hgnnp import HGNNPConv
 from hgraph.nn.hypergraph.two_step import steps_of
 from hgraph.nn.inputs import check_inputs
 from hgraph.ops import propagate
+from hgraph.ops.sparse.linear import upcast
 from hgraph.structure import Hypergraph
 from hgraph.structure.algebra import inverse_power
 
@@ -46,7 +47,7 @@ class SheafHypergraphConv(nn.Module):
         x [N, d * F] (the stalk rows of a node side by side) and a `Hypergraph` with N nodes -> [N, d * F'].
 
     Raises:
-        ArgumentError: another activation, or a wrong shape.
+        ArgumentError: an unknown activation, or a wrong shape.
 
     Source: Duta, Cassara, Silvestri and Lio, "Sheaf Hypergraph Networks", NeurIPS 2023, the linear Laplacian with
     diagonal maps; w is not in the paper.
@@ -86,7 +87,7 @@ class SheafHypergraphConv(nn.Module):
     def forward(self, x: Tensor, hypergraph: Hypergraph) -> Tensor:
         """Diffuse once by the sheaf Laplacian."""
         check_inputs(x, hypergraph, Hypergraph, self.stalk_dim * self.in_channels, self.linear.weight, batched=False)
-        y = self.linear(x.unflatten(-1, (self.stalk_dim, -1)))  # [..., N, d, F']
+        y = upcast(self.linear(x.unflatten(-1, (self.stalk_dim, -1))))  # [..., N, d, F']
         maps, weighted = self._maps(x, hypergraph)  # [nnz, d] in the order of e2v
         e2v, v2e = hypergraph.e2v.with_weight(None), hypergraph.v2e.with_weight(None)
         ones = maps.new_ones(v2e.num_targets, self.stalk_dim)
@@ -107,6 +108,6 @@ class SheafHypergraphConv(nn.Module):
         nodes = x.unflatten(-1, (self.stalk_dim, -1)).mean(-2)
         hyperedges = propagate(steps_of(HGNNPConv, x, hypergraph).gather, nodes)
         score = self.node_map(nodes)[e2v.target] + self.hyperedge_map(hyperedges)[e2v.indices]
-        maps = _ACTIVATIONS[self.activation](score)
+        maps = _ACTIVATIONS[self.activation](upcast(score))  # a small sigmoid is 0 in float16, and so is its degree
         w = hypergraph.hyperedge_weight
         return maps, maps if w is None else maps * w.to(maps.dtype)[e2v.indices].unsqueeze(-1)

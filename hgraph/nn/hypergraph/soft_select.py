@@ -32,9 +32,9 @@ class SoftHGNNSeS(nn.Module):
               L = \operatorname{mean}_m \left( \operatorname{mean}_b [m \in T_b] - k / M_d \right)^2
 
     The softmax over the nodes of a hyperedge is independent of other hyperedges, so only the ``k + M_f`` selected
-    columns are normalized and used for messages. Ties are won by the lower index. There is no gate.
+    columns are normalized and used for messages. Ties go to the lower index. There is no gate.
 
-    After a forward, ``usage`` :math:`[M_d]` is the fraction of samples that selected each dynamic hyperedge. In
+    After a forward pass, ``usage`` :math:`[M_d]` is the fraction of samples that selected each dynamic hyperedge. In
     training, ``aux["balance"]`` is the weighted loss L, which `hgraph.train.fit` adds (see `hgraph.nn.aux_losses`).
 
     Args:

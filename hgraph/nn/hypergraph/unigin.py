@@ -92,7 +92,7 @@ class UniSAGEConv(nn.Module):
         x [..., N, F] and a `Hypergraph` with N nodes -> [..., N, F'].
 
     Raises:
-        ArgumentError: another ``reduce``.
+        ArgumentError: an unknown ``reduce``.
 
     Source: Huang and Yang, "UniGNN: a Unified Framework for Graph and Hypergraph Neural Networks", IJCAI 2021,
     section 3.

@@ -16,7 +16,7 @@ __all__ = ["kg_attention", "project", "relation_laplacian", "transr_energy", "tr
 
 
 def project(x: Tensor, weight: Tensor, relation: Tensor) -> Tensor:
-    r"""Multiply each row by the matrix of its relation, :math:`y_b = x_b W_{r_b}`; rows are grouped, never B x d x k.
+    r"""Multiply each row by the matrix of its relation, :math:`y_b = x_b W_{r_b}`, without a B x d x k tensor.
 
     Use it to map entities into the spaces of their relations.
 

@@ -197,7 +197,7 @@ def holder(**values):
         ({"a": 1}, "neither a model nor a state dict"),
         ({"model": [torch.ones(1)]}, "neither a module nor a dict of tensors"),
         ({1: torch.ones(1)}, "neither a module nor a dict of tensors"),
-        ({(1, 2): torch.ones(1)}, "keys and set members must be numbers or texts, not tuple"),
+        ({(1, 2): torch.ones(1)}, "keys and set members must be numbers or strings, not tuple"),
         (7, "neither a module nor a dict of tensors"),
     ],
 )
@@ -252,10 +252,10 @@ def test_the_made_files_below_differ_from_a_good_one_by_one_fault(tmp_path):
         ({"size": (2, 2), "stride": (1,)}, "a malformed tensor"),
         ({"size": (1,) * 9, "stride": (1,) * 9}, "a malformed tensor"),
         ({"size": (2**70,), "stride": (1,)}, "a malformed tensor"),
-        ({"size": (4,), "stride": (1,), "count": 5}, "storage 0 is of 16 bytes, expected 20 bytes"),
-        ({"size": (4,), "stride": (1,), "kind": b"DoubleStorage"}, "storage 0 is of 16 bytes, expected 32 bytes"),
+        ({"size": (4,), "stride": (1,), "count": 5}, "storage 0: expected 20 bytes, got 16 bytes"),
+        ({"size": (4,), "stride": (1,), "kind": b"DoubleStorage"}, "storage 0: expected 32 bytes, got 16 bytes"),
         ({"size": (4,), "stride": (1,), "kind": b"Tensor"}, "a storage of an unknown kind"),
-        ({"size": (4,), "stride": (1,), "key": b"1"}, "storage 1 is missing"),
+        ({"size": (4,), "stride": (1,), "key": b"1"}, "storage 1: expected 16 bytes, got nothing"),
         ({"size": (4,), "stride": (1,), "key": b"../../etc/passwd"}, "a storage of an unknown kind"),
         ({"size": (16,), "stride": (1,), "count": 16, "kind": b"BoolStorage"}, "invalid booleans"),
     ],
@@ -319,7 +319,7 @@ def test_tuples_within_tuples_take_no_time(tmp_path):
     chain = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60))
     with pytest.raises(DataError, match="neither a module nor a dict"):
         published_tensors(archive(tmp_path, b"\x80\x02}" + chain + b"X\x01\x00\x00\x00a\x86."))
-    with pytest.raises(DataError, match="keys and set members must be numbers or texts, not tuple"):
+    with pytest.raises(DataError, match="keys and set members must be numbers or strings, not tuple"):
         published_tensors(archive(tmp_path, b"\x80\x02}" + chain + b"K\x01s."))
 
 
