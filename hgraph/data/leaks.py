@@ -121,7 +121,7 @@ def inverse_triples(split: TripleSplit) -> list[str]:
     >>> test = (kg.triples[:, 0] == 2) & (kg.triples[:, 1] == 1)
     >>> parts = [kg.triples[~test], kg.triples[:0], kg.triples[test]]
     >>> inverse_triples(TripleSplit.of_triples(parts, num_nodes=3, num_relations=2))
-    ['1 of 1 test triples have their inverse in training, such as relation 1 of relation 0.']
+    ['1 of 1 test triples have their inverse in training, such as relation 0 of relation 1.']
     """
     train = split.train.triples.unique(dim=0)
     inverse = _inverse_relations(train, split.train.num_nodes, split.train.num_relations)
@@ -159,7 +159,7 @@ def _opposites(triples: Tensor, train: Tensor, num_nodes: int) -> tuple[Tensor, 
 
 
 def num_repeated(part: KnowledgeGraph, train: KnowledgeGraph) -> int:
-    """How many different triples of ``part`` are also in ``train``, which has the same ids."""
+    """The number of distinct triples of ``part`` that are also in ``train``, which has the same ids."""
     own, known = part.triples.unique(dim=0), train.triples.unique(dim=0)
     return len(own) + len(known) - len(torch.cat([own, known]).unique(dim=0))
 
