@@ -99,7 +99,7 @@ class ModelEntry:
 
     @property
     def of_one_graph(self) -> bool:
-        """Whether the network holds a vector per node: it can be used on no other nodes."""
+        """Whether the network learns a vector per node, so that it cannot be used on other nodes."""
         return "nodes" in self.sizes.values()
 
     @property

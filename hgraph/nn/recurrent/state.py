@@ -18,10 +18,9 @@ Carried = tuple[Tensor, ...]
 
 
 class ChainState(DecodeState):
-    """What one recurrent layer carries from token to token; its size does not depend on the number of tokens.
+    """The decode state of one recurrent layer; its size does not depend on the number of tokens.
 
-    Use it to decode token by token with a layer of `hgraph.nn.recurrent`. The carried tensors are stored without
-    gradients.
+    Use it to decode token by token with a layer of `hgraph.nn.recurrent`. Its tensors are stored without gradients.
 
     >>> from hgraph import nn
     >>> layer, x = nn.LightningAttention(8, 2).eval(), torch.randn(1, 5, 8)
@@ -41,7 +40,7 @@ class ChainState(DecodeState):
         return f"ChainState({len(self)} tokens)"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles forget the layer, which is not theirs to copy."""
+        """Copies and pickles do not contain the layer."""
         return {**self.__dict__, "_layer": _nobody}
 
     @property
@@ -64,7 +63,8 @@ class ChainState(DecodeState):
             The outputs.
 
         Raises:
-            ArgumentError: the state was begun by another layer, for another number of examples or on another device.
+            ArgumentError: the state was first used by another layer, for a different number of examples, or on another
+                device.
         """
         examples = x.shape[:-2]
         self._check(x, layer)
@@ -99,17 +99,17 @@ def _nobody() -> None:
 
 
 def check_state(state: Any, mask: Tensor | None, causal: bool = True) -> None:
-    """Check the state of a forward.
+    """Check the state that is passed to a forward.
 
     Raises:
-        ArgumentError: a state of a layer that is not causal, or with a mask.
-        ArgumentTypeError: not a `ChainState`.
+        ArgumentError: a state with a mask, or for a layer that is not causal.
+        ArgumentTypeError: the state is not a `ChainState`.
     """
     if state is None:
         return
     if not isinstance(state, ChainState):
         raise ArgumentTypeError("state", "a ChainState", type(state).__name__, "Use hgraph.nn.recurrent.ChainState()")
     if not causal:
-        raise ArgumentError("state", "None, since the layer is not causal", repr(state))
+        raise ArgumentError("state", "None, because the layer is not causal", repr(state))
     if mask is not None:
         raise ArgumentError("mask", "None with a state", "a mask", "Decode examples of equal length together")
