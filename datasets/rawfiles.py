@@ -96,7 +96,7 @@ def integers(files: Files, name: str, width: int) -> torch.Tensor:
     """A comma-separated file of integers, as [rows, width].
 
     Raises:
-        DataError: the file has another format.
+        DataError: the file does not have this format.
     """
     return _table(files, name, np.int64, width)
 

@@ -85,7 +85,7 @@ def distill_recommender(
     score, structure = scorer(teacher, structure_of(teacher, data)), structure_of(student, data)
     optimizer, device = torch.optim.Adam(student.parameters(), lr=lr), next(student.parameters()).device
     settings: dict[str, Any] = {"lr": lr, "batch": batch, "near": near, "temperature": temperature, "seed": seed}
-    if checkpoint is not None:  # of another teacher, or on other data, the steps would go on towards other scores
+    if checkpoint is not None:  # with a different teacher or data, training would continue towards different scores
         settings |= {"teacher": state_digest(teacher), "data": fingerprint(data)}
     file = Checkpoint(checkpoint, settings)
 
