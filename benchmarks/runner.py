@@ -24,6 +24,7 @@ SUITES = {
     "landmark": "landmark attention, training and retrieval, 1k to 64k tokens, vs. dense attention",
     "combiner": "Combiner vs. full attention, 1k to 64k tokens: time, memory and how they grow",
     "routing": "routing attention vs. full attention, 1k to 64k tokens: time, memory and how they grow",
+    "chains": "recurrences along a chain, 1k to 64k tokens, vs. a loop over tokens and dense attention",
     "memory": "peak memory of one call, in a separate process",
     "locality": "the effect of renumbering and bfloat16 features",
     "growth": "time and memory over 1,000 times as many edges",

@@ -40,7 +40,10 @@ def data_of(entry):
         kg = KnowledgeGraph.from_names([("a", "r", "b"), ("b", "r", "c"), ("c", "s", "a"), ("a", "s", "c")])
         return TripleSplit.random(kg, val_fraction=0.25, test_fraction=0.25, seed=0), {}
     if entry.data == "sequences":
-        return None, {"in_channels": 1, "dim": 8, "out_channels": 1, "num_positions": 6}
+        options = {"PositionalTransformer": {"in_channels": 1, "out_channels": 1, "num_positions": 6}}
+        options["AarenEncoder"] = {"num_heads": 2, "hidden_channels": 16}
+        options["TransNormer"] = {"vocab_size": 5, "num_heads": 2, "num_layers": 2, "hidden_channels": 12}
+        return None, {"dim": 8, **options[entry.class_name]}
     if entry.data == "images":
         options = {"ViT": {"image_size": 8, "num_classes": 3, "dim": 16, "num_heads": 2, "num_layers": 1}}
         options["AxialTransformer"] = {"height": 4, "width": 4, "channels": 3, "dim": 8, "num_heads": 2}

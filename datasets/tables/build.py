@@ -152,9 +152,9 @@ def from_tables(
 
     Returns:
         A data set of one `Data` with the split ``"default"``. Its ``meta`` has ``node_names``, ``node_name_type``
-        (``"integer"``, if the ids were numbers and not text), ``hyperedge_names``, ``class_names``, ``feature_names``
-        and, if ``nodes`` has features, the ``encoder`` for new rows and the cells ``node_cells``, so that another
-        encoder can encode them (`Inputs.applied`).
+        (``"integer"``, if the ids were numbers and not text), ``hyperedge_names``, ``class_names``, ``feature_names``,
+        ``columns`` (the roles that were given) and, if ``nodes`` has features, the ``encoder`` for new rows and the
+        cells ``node_cells``, so that another encoder can encode them (`Inputs.applied`).
 
     Raises:
         ArgumentError: contradictory arguments, or an unknown column.
@@ -222,6 +222,8 @@ def from_tables(
         "class_names": labels.class_names,
         "feature_names": feature_names,
     }
+    if user_roles:
+        names["columns"] = user_roles  # tables of new nodes usually have the same names
     if node_type is not None:
         names["node_type"], names["type_names"] = _types_of_nodes(table, node_type)
     if table is not None and key is not None and table[key].whole:

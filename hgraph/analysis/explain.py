@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from hgraph.analysis.parts import METHODS, Explained, Over, Structure, checked, frozen, reached, without
 from hgraph.checks import whole
 from hgraph.draw.marks import literal
-from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.structure import Graph, Hypergraph
-from hgraph.train import eval_mode
+from hgraph.errors import ArgumentError
+from hgraph.structure import Graph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["NodeExplanation", "counterfactual", "draw_explanation", "explain_node", "fidelity"]
 
-Over = Literal["edges", "memberships", "hyperedges", "nodes"]
-Structure = Graph | Hypergraph
-_OVER = {Graph: ("edges", "nodes"), Hypergraph: ("memberships", "hyperedges", "nodes")}
-_METHODS = ("gradient", "integrated", "mask", "removal")
 _STEPS = {"mask": 200, "integrated": 64}
-_RATE, _DRAWS = 0.1, 4
-_SIZE, _ENTROPY = 0.05, 0.1  # weights of the two penalties on masks
 
 
 @dataclass(frozen=True)
@@ -116,27 +108,27 @@ def explain_node(
     >>> explain_node(GCN(3, 8, 2), torch.randn(4, 3), graph, 0, method="removal").scores.shape
     torch.Size([4])
     """
-    over = _checked(structure, over)
-    if method not in _METHODS:
-        raise ArgumentError("method", f"one of {', '.join(_METHODS)}", repr(method))
+    over = checked(structure, over)
+    if method not in METHODS:
+        raise ArgumentError("method", f"one of {', '.join(METHODS)}", repr(method))
     whole("node", node, 0, structure.num_nodes - 1)
     steps = whole("steps", _STEPS.get(method, 1) if steps is None else steps, 1)
-    with _frozen(model) as network:
+    with frozen(model) as network:
         outputs = network(x, structure)[node]
         target = int(outputs.argmax()) if target is None else whole("target", target, 0, len(outputs) - 1)
-        reached = _reached(network, x, structure, node, over)
-        call = _Call(network, x, structure, node, target, over)
+        near = reached(network, x, structure, node, over)
+        call = Explained(network, x, structure, node, target, over)
         if method == "removal":
-            scores = call.by_removal(reached)
+            scores = call.by_removal(near)
         elif method == "mask":
-            scores = call.by_mask(reached, steps, seed)
+            scores = call.by_mask(near, steps, seed)
         else:
             scores = call.by_gradient(steps if method == "integrated" else 1)
-        if method != "removal" and not bool(scores[reached].any()) and bool(reached.any()) and over != "nodes":
+        if method != "removal" and not bool(scores[near].any()) and bool(near.any()) and over != "nodes":
             hint = 'Use method="removal", or over="nodes"'
             raise ArgumentError("method", f"a network whose output depends on the weights of {over}", method, hint)
-    scores = torch.where(reached, scores.detach(), 0.0)
-    return NodeExplanation(int(node), target, over, scores, reached, method, float(outputs[target]))
+    scores = torch.where(near, scores.detach(), 0.0)
+    return NodeExplanation(int(node), target, over, scores, near, method, float(outputs[target]))
 
 
 def fidelity(
@@ -150,7 +142,7 @@ def fidelity(
               \text{sparsity} = 1 - |T| / |R|
 
     with p the probability of the class, T the best k parts, and R all parts that the prediction can depend on. A good
-    explanation has a high fidelity and a low sufficiency loss.
+    explanation has a high fidelity and a low sufficiency loss. ``"probability"`` is p(G).
 
     Args:
         model: as in `explain_node`.
@@ -165,15 +157,15 @@ def fidelity(
     >>> graph = Graph.from_edge_index([[0, 1], [1, 2]], num_nodes=4, directed=False)
     >>> model, x = GCN(3, 8, 2), torch.randn(4, 3)
     >>> sorted(fidelity(model, x, graph, explain_node(model, x, graph, 0), top_k=2))
-    ['fidelity', 'sparsity', 'sufficiency_loss']
+    ['fidelity', 'probability', 'sparsity', 'sufficiency_loss']
     """
     top = torch.zeros_like(found.reached)
     top[found.top(whole("top_k", top_k, 0))] = True
-    with _frozen(model) as network:
-        call = _Call(network, x, structure, found.node, found.target, found.over)
-        all_of_it, without, alone = (call.probability(keep) for keep in (None, ~top, top | ~found.reached))
+    with frozen(model) as network:
+        call = Explained(network, x, structure, found.node, found.target, found.over)
+        all_of_it, less, alone = (call.probability(keep) for keep in (None, ~top, top | ~found.reached))
     size = max(int(found.reached.sum()), 1)
-    figures = {"fidelity": all_of_it - without, "sufficiency_loss": all_of_it - alone}
+    figures = {"probability": all_of_it, "fidelity": all_of_it - less, "sufficiency_loss": all_of_it - alone}
     return figures | {"sparsity": 1 - int(top.sum()) / size}
 
 
@@ -209,18 +201,18 @@ def counterfactual(
     >>> removed is None or len(removed) <= 4
     True
     """
-    over = _checked(structure, over)
+    over = checked(structure, over)
     whole("node", node, 0, structure.num_nodes - 1)
     whole("max_size", max_size, 1)
-    with _frozen(model) as network, torch.no_grad():
+    with frozen(model) as network, torch.no_grad():
         target = int(network(x, structure)[node].argmax())
-        reached = _reached(network, x, structure, node, over)
-        call, removed = _Call(network, x, structure, node, target, over), list[int]()
-        keep = torch.ones_like(reached)
-        while len(removed) < min(max_size, int(reached.sum())):
-            margins = {i: call.margin(_without(keep, i)) for i in (reached & keep).nonzero().flatten().tolist()}
+        near = reached(network, x, structure, node, over)
+        call, removed = Explained(network, x, structure, node, target, over), list[int]()
+        keep = torch.ones_like(near)
+        while len(removed) < min(max_size, int(near.sum())):
+            margins = {i: call.margin(without(keep, i)) for i in (near & keep).nonzero().flatten().tolist()}
             best = min(margins, key=margins.__getitem__)
-            keep = _without(keep, best)
+            keep = without(keep, best)
             removed.append(best)
             if margins[best] < 0:
                 return torch.tensor(removed)
@@ -290,174 +282,3 @@ def _part(structure: Structure, found: NodeExplanation, chosen: Tensor) -> tuple
         return structure.subgraph(nodes), nodes
     part = structure.subhypergraph(nodes)
     return part, nodes
-
-
-# ---------------------------------------------------------------------- methods
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A network, and the output that is explained."""
-
-    network: nn.Module
-    x: Tensor
-    structure: Structure
-    node: int
-    target: int
-    over: Over
-
-    @property
-    def count(self) -> int:
-        return _count(self.structure, self.over)
-
-    def outputs(self, multipliers: Tensor) -> Tensor:
-        """The outputs [C] for the node, with multipliers of the parts."""
-        x, structure = self.x, self.structure
-        if self.over == "nodes":
-            x = x * multipliers.unsqueeze(-1)
-        elif isinstance(structure, Graph):
-            structure = Graph(structure.adj.with_weight(_times(structure.adj.weight, multipliers)))
-        elif self.over == "memberships":
-            v2e = structure.v2e
-            structure = dataclasses.replace(structure, v2e=v2e.with_weight(_times(v2e.weight, multipliers)))
-        else:
-            weight = _times(structure.hyperedge_weight, multipliers)
-            structure = dataclasses.replace(structure, hyperedge_weight=weight)
-        out: Tensor = self.network(x, structure)[self.node]
-        return out
-
-    def kept(self, keep: Tensor | None) -> Tensor:
-        """The outputs [C] for the node, with only the parts in ``keep``."""
-        x, structure = self.x, self.structure
-        if keep is None:
-            pass
-        elif self.over == "nodes":
-            x = torch.where(keep.unsqueeze(-1), x, 0.0)
-        elif isinstance(structure, Graph):
-            structure = Graph(structure.adj.keep(keep))
-        else:
-            v2e = structure.v2e
-            keep = keep if self.over == "memberships" else keep[v2e.target.long()]
-            structure = dataclasses.replace(structure, v2e=v2e.keep(keep))
-        out: Tensor = self.network(x, structure)[self.node]
-        return out
-
-    @torch.no_grad()
-    def probability(self, keep: Tensor | None) -> float:
-        return float(self.kept(keep).softmax(-1)[self.target])
-
-    @torch.no_grad()
-    def margin(self, keep: Tensor) -> float:
-        """The output of the class minus that of the best other one."""
-        outputs = self.kept(keep)
-        others = torch.cat([outputs[: self.target], outputs[self.target + 1 :]])
-        return float(outputs[self.target] - others.max()) if len(others) else float("inf")
-
-    def by_gradient(self, steps: int) -> Tensor:
-        total = torch.zeros(self.count, device=self.x.device, dtype=self.x.dtype)
-        for step in range(steps):
-            at = (step + 0.5) / steps if steps > 1 else 1.0  # the midpoint rule
-            multipliers = torch.full_like(total, at).requires_grad_()
-            total += _slope(self.outputs(multipliers)[self.target], multipliers) / steps
-        return total
-
-    def by_mask(self, reached: Tensor, steps: int, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        theta = torch.randn(self.count, generator=generator).to(self.x) * 0.1 + 1
-        theta.requires_grad_()
-        optimizer = torch.optim.Adam([theta], lr=_RATE)
-        moved = False
-        for _ in range(steps):
-            mask = torch.where(reached, theta.sigmoid(), 1.0)
-            own = mask[reached]
-            loss = -F.log_softmax(self.outputs(mask), -1)[self.target]
-            moved = moved or bool(_slope(loss, theta).any())
-            entropy = -(own * own.clamp(min=1e-9).log() + (1 - own) * (1 - own).clamp(min=1e-9).log())
-            if len(own):
-                loss = loss + _SIZE * own.sum() + _ENTROPY * entropy.mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        return theta.sigmoid().detach() if moved else torch.zeros_like(theta)
-
-    @torch.no_grad()
-    def by_removal(self, reached: Tensor) -> Tensor:
-        scores, keep = torch.zeros(self.count, device=self.x.device, dtype=self.x.dtype), torch.ones_like(reached)
-        before = self.kept(None)[self.target]
-        for i in reached.nonzero().flatten().tolist():
-            scores[i] = before - self.kept(_without(keep, i))[self.target]
-        return scores
-
-
-def _slope(value: Tensor, at: Tensor) -> Tensor:
-    """The gradient of a value, 0 where it does not depend on the tensor."""
-    if not value.requires_grad:
-        return torch.zeros_like(at)
-    (slope,) = torch.autograd.grad(value, at, retain_graph=True, allow_unused=True)
-    return torch.zeros_like(at) if slope is None else slope
-
-
-def _times(weight: Tensor | None, multipliers: Tensor) -> Tensor:
-    return multipliers if weight is None else weight.to(multipliers.dtype) * multipliers
-
-
-def _without(keep: Tensor, part: int) -> Tensor:
-    keep = keep.clone()
-    keep[part] = False
-    return keep
-
-
-def _count(structure: Structure, over: Over) -> int:
-    if over == "nodes":
-        return structure.num_nodes
-    if isinstance(structure, Graph):
-        return structure.num_edges
-    return structure.num_hyperedges if over == "hyperedges" else structure.v2e.num_edges
-
-
-def _checked(structure: Any, over: Over | None) -> Over:
-    """The kind of parts; None is the edges of a graph and the hyperedges of a hypergraph."""
-    if not isinstance(structure, (Graph, Hypergraph)):
-        raise ArgumentTypeError("structure", "a Graph or Hypergraph", type(structure).__name__)
-    known: Any = _OVER[type(structure)]
-    if over is not None and over not in known:
-        raise ArgumentError("over", f"one of {', '.join(known)} for a {type(structure).__name__}", repr(over))
-    return over or ("edges" if isinstance(structure, Graph) else "hyperedges")
-
-
-def _reached(network: Callable[..., Tensor], x: Tensor, structure: Structure, node: int, over: Over) -> Tensor:
-    """The parts at the nodes on whose features the outputs for the node depend."""
-    nodes, made = torch.zeros(len(x), dtype=torch.bool, device=x.device), torch.Generator().manual_seed(0)
-    for draw in range(_DRAWS):  # several inputs, because a ReLU may have no gradient at one of them
-        moved = torch.randn(x.shape, generator=made).to(x) * x.std().nan_to_num() if draw else torch.zeros_like(x)
-        with torch.enable_grad():
-            given = (x.detach() + moved).requires_grad_()
-            out = network(given, structure)[node]
-            mixed = out @ torch.randn(len(out), generator=made).to(out)
-        nodes |= (_slope(mixed, given) != 0).any(-1)
-    nodes[node] = True
-    if over == "nodes":
-        return nodes
-    if isinstance(structure, Graph):
-        return nodes[structure.adj.target.long()] & nodes[structure.adj.indices.long()]
-    v2e = structure.v2e
-    members = nodes[v2e.indices.long()]
-    if over == "memberships":
-        return members
-    found = torch.zeros(v2e.num_targets, dtype=torch.bool, device=x.device)
-    found[v2e.target.long()[members]] = True
-    return found
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[nn.Module]:
-    """A module in eval mode whose parameters need no gradients."""
-    needed = [p for p in model.parameters() if p.requires_grad]
-    try:
-        with eval_mode(model):
-            for parameter in needed:
-                parameter.requires_grad_(False)
-            yield model
-    finally:
-        for parameter in needed:
-            parameter.requires_grad_(True)

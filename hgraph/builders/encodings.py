@@ -21,7 +21,7 @@ _DENSE = 512  # nodes up to which all eigenvectors are computed
 _NUMBERS = 1 << 24  # in the probabilities of one block of starting nodes
 
 
-def laplacian_encoding(structure: Graph | Hypergraph, size: int) -> Tensor:
+def laplacian_encoding(structure: Graph | Hypergraph, num_vectors: int) -> Tensor:
     r"""The eigenvectors of the normalized Laplacian with the smallest eigenvalues, without the first.
 
     Use it as additional features for layers with attention to all nodes, such as `hgraph.nn.GPSConv`. In training, flip
@@ -36,13 +36,13 @@ def laplacian_encoding(structure: Graph | Hypergraph, size: int) -> Tensor:
 
     Args:
         structure: a graph or hypergraph of N nodes; weights must not be negative.
-        size: K, the number of columns.
+        num_vectors: K, the number of columns.
 
     Returns:
         [N, K] float32. Only N - 1 eigenvectors are left, so further columns are 0.
 
     Raises:
-        ArgumentError: negative weights, or a size below 1.
+        ArgumentError: negative weights, or less than one column.
         ArgumentTypeError: neither a `Graph` nor a `Hypergraph`.
 
     Source: Dwivedi et al., "Benchmarking Graph Neural Networks", JMLR 2023, eq. 6; for hypergraphs Zhou, Huang and
@@ -52,11 +52,11 @@ def laplacian_encoding(structure: Graph | Hypergraph, size: int) -> Tensor:
     >>> laplacian_encoding(path, 2).round(decimals=3).abs().tolist()
     [[0.7070000171661377, 0.5], [0.0, 0.7070000171661377], [0.7070000171661377, 0.5]]
     """
-    whole("size", size, 1)
+    whole("num_vectors", num_vectors, 1)
     affinity = _affinity(structure)
     count = affinity.size
-    wanted = min(size, max(count - 1, 0))
-    out = np.zeros((count, size))
+    wanted = min(num_vectors, max(count - 1, 0))
+    out = np.zeros((count, num_vectors))
     if wanted:
         vectors = _largest(affinity, wanted + 1)[:, 1:]
         strongest = np.abs(vectors).argmax(0)
@@ -64,7 +64,7 @@ def laplacian_encoding(structure: Graph | Hypergraph, size: int) -> Tensor:
     return torch.from_numpy(out).float().to(structure.device)
 
 
-def random_walk_encoding(structure: Graph | Hypergraph, steps: int) -> Tensor:
+def random_walk_encoding(structure: Graph | Hypergraph, num_steps: int) -> Tensor:
     r"""The probabilities that a random walk is back at its start after 1, 2, ..., K steps.
 
     Use it as additional features where the neighborhood of a node matters, such as the rings of molecules. Unlike
@@ -80,7 +80,7 @@ def random_walk_encoding(structure: Graph | Hypergraph, steps: int) -> Tensor:
 
     Args:
         structure: a graph or hypergraph of N nodes; weights must not be negative.
-        steps: K.
+        num_steps: K.
 
     Returns:
         [N, K] float32.
@@ -96,10 +96,10 @@ def random_walk_encoding(structure: Graph | Hypergraph, steps: int) -> Tensor:
     >>> random_walk_encoding(triangle, 3)[0].tolist()
     [0.0, 0.5, 0.25]
     """
-    whole("steps", steps, 1)
+    whole("num_steps", num_steps, 1)
     affinity = _affinity(structure)
     count, back = affinity.size, _inverse(affinity.degree, 1.0)
-    out = np.zeros((count, steps))
+    out = np.zeros((count, num_steps))
     if not count:
         return torch.from_numpy(out).float()
     # Walks stay in their component: nodes of different components can start in the same column.
@@ -113,7 +113,7 @@ def random_walk_encoding(structure: Graph | Hypergraph, steps: int) -> Tensor:
         starts = np.flatnonzero((column >= begin) & (column < begin + width))
         there = np.zeros((count, min(width, int(column.max()) + 1 - begin)))
         there[starts, column[starts] - begin] = 1.0
-        for k in range(steps):
+        for k in range(num_steps):
             there = back * (affinity @ there)  # row i: probabilities to go from i to the start of each column
             out[starts, k] = there[starts, column[starts] - begin]
     return torch.from_numpy(out).float().to(structure.device)
@@ -174,7 +174,7 @@ def _largest(affinity: _Affinity, count: int) -> np.ndarray:
     """The eigenvectors of I - L with the largest eigenvalues, in their order; the start of the solver is fixed."""
     size, root = affinity.size, _inverse(affinity.degree, 0.5)
     if size <= max(_DENSE, 2 * count):
-        check_memory("size", 24 * size**2, f"all eigenvectors of {size:,} nodes")
+        check_memory("num_vectors", 24 * size**2, f"all eigenvectors of {size:,} nodes")
         return np.linalg.eigh(root * (affinity @ np.diag(root[:, 0])))[1][:, ::-1][:, :count]
     from scipy.sparse.linalg import LinearOperator, eigsh
 

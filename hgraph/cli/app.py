@@ -12,6 +12,7 @@ from hgraph.cli.bench import bench
 from hgraph.cli.build import build
 from hgraph.cli.distill import distill
 from hgraph.cli.evaluate import evaluate
+from hgraph.cli.explain import explain
 from hgraph.cli.flags import set_program
 from hgraph.cli.papers import papers
 from hgraph.cli.predict import predict
@@ -36,6 +37,7 @@ app.add_typer(kernels.app, name="kernels")
 app.command(epilog="Example: hgraph train my-set --model hgnn+ --seed 0")(train)
 app.command(epilog="Example: hgraph tune my-set --model hgnn+ --trials 30")(tune)
 app.command(epilog="Example: hgraph evaluate runs/my-set-hgnn+-0")(evaluate)
+app.command(epilog="Example: hgraph explain runs/karate-hgnn+-0 --node 8 --draw why.png")(explain)
 app.command(epilog="Example: hgraph distill digits --teacher hgnn+ --seed 0 --out runs/demo")(distill)
 app.command(epilog="Example: hgraph recommend runs/my-shop-kgat-0 --user ann --explain")(recommend)
 app.command(epilog="Example: hgraph reproduce lighthgnn --only cocitation-cora --seeds 1")(reproduce)

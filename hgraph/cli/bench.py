@@ -27,6 +27,7 @@ class Suite(str, Enum):
     LANDMARK = "landmark"
     COMBINER = "combiner"
     ROUTING = "routing"
+    CHAINS = "chains"
     MEMORY = "memory"
     LOCALITY = "locality"
     GROWTH = "growth"
@@ -43,7 +44,7 @@ class Allocator(str, Enum):
 
 
 _IN_PROCESS = (Suite.OPS, Suite.MODELS, Suite.ATTENTION, Suite.LOCALITY, Suite.COMPILED)
-_SLOW = (Suite.COMPILED, Suite.SOFT, Suite.LANDMARK, Suite.COMBINER, Suite.ROUTING)  # minutes each
+_SLOW = (Suite.COMPILED, Suite.SOFT, Suite.LANDMARK, Suite.COMBINER, Suite.ROUTING, Suite.CHAINS)  # minutes each
 _IN_ALL = [s for s in Suite if s not in (Suite.ALL, *_SLOW)]
 
 
@@ -51,7 +52,9 @@ _IN_ALL = [s for s in Suite if s not in (Suite.ALL, *_SLOW)]
 def bench(
     suites: Annotated[
         list[Suite],
-        typer.Argument(help="Suites to run; all: every suite but compiled, soft, landmark, combiner and routing."),
+        typer.Argument(
+            help="Suites to run; all: every suite but compiled, soft, landmark, combiner, routing and chains."
+        ),
     ],
     only: Annotated[str, typer.Option(help="Run only cases whose name contains this text.")] = "",
     threads: Annotated[

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from hgraph.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from hgraph.data import Data
+    from hgraph.datasets.tables.table import Table
     from hgraph.structure import Graph, Hypergraph
 
 __all__ = ["joins_neighbors", "with_new_nodes"]
@@ -54,6 +55,7 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
             raise ArgumentError("column", f"roles or columns of the network: {sorted(features)}", repr(name))
     table = read_table(nodes, delimiter=reading.delimiter, decimal=encoder.decimal)
     table = table.renamed({new: old for new, old in columns.items() if new in features})
+    columns = _as_built(data, table, ("id",)) | columns
     key = Roles(table, {k: v for k, v in columns.items() if k == "id"}).need("id")[0]
     new_names = list(unique(table, key, "node"))
     known = set(map(str, names))
@@ -68,9 +70,11 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
     if any(links.values()):
         if links[kind] is None:
             raise ArgumentError(kind, f"the {kind} of the new nodes, because the network uses {kind}", "the other kind")
-        others = {role: column for role, column in columns.items() if role != "id" and role in ROLES}
+        linked = _links(links[kind])
+        saved = {} if isinstance(linked, Path) else _as_built(data, linked, set(ROLES) - {"id"})
+        others = saved | {role: column for role, column in columns.items() if role != "id" and role in ROLES}
         directed = isinstance(data.structure, Graph) and data.structure.directed
-        options: Any = {kind: links[kind], "columns": others, "directed": directed, "decimal": reading.decimal}
+        options: Any = {kind: linked, "columns": others, "directed": directed, "decimal": reading.decimal}
         made = from_tables({"id": ids}, **options)[0]
         added = made.structure, made.meta.get("hyperedge_names") or ()
     x = torch.cat([data.x, encoder.transform(table).to(data.x)])
@@ -84,8 +88,27 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
         joined: Graph | Hypergraph = _joined_graphs(structure, added[0])
     else:
         joined = _joined_hypergraphs(structure, added[0], data.meta.get("hyperedge_names") or (), added[1])
-    meta = dict(data.meta) | {"node_names": ids, "node_name_type": "integer" if table[key].whole else "text"}
+    meta = dict(data.meta) | {
+        "columns": columns,
+        "node_names": ids,
+        "node_name_type": "integer" if table[key].whole else "text",
+    }
     return dataclasses.replace(data, structure=joined, x=x, y=y, meta=meta, splits={})
+
+
+def _as_built(data: Data, table: Table, roles: Collection[str]) -> dict[str, str]:
+    """The columns that had these roles when the data set was built, if the table has them."""
+    saved = dict(data.meta.get("columns") or {})
+    return {role: column for role, column in saved.items() if role in roles and column in table.columns}
+
+
+def _links(path: Path | None) -> Table | Path:
+    """The table of links, or the path of a file of another form, which has no columns."""
+    from hgraph.datasets import read_table
+
+    assert path is not None  # noqa: S101 - checked by the caller
+    is_table = path.suffix.lower() in (".csv", ".tsv", ".txt", ".parquet", ".pq")
+    return read_table(path, name=str(path)) if is_table else path
 
 
 def joins_neighbors(data: Data) -> bool:

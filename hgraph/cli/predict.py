@@ -277,7 +277,7 @@ def _network_blocks(
     kind = settings.model.data
     if rows is not None and kind != "features" and not any(links.values()) and not joins_neighbors(data):
         raise ArgumentError("hyperedges", "--hyperedges or --edges of the new nodes", "none", _no_links(run))
-    chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y)
+    chosen = torch.ones(data.num_nodes, dtype=torch.bool) if every else ~labeled(data.y) & _may_have_labels(data)
     if rows is not None:
         known = data.num_nodes
         data = with_new_nodes(data, rows, links, reading)
@@ -292,7 +292,23 @@ def _network_blocks(
     ids: list[Any] = [str(i if names is None else names[i]) for i in at]
     if data.meta.get("node_name_type") == "integer":  # as in the table of the nodes
         ids = [int(name) for name in ids]
-    return iter([reading.columns.get("id", "id"), (ids, predicted)]), settings.task, classes
+    key = reading.columns.get("id") or dict(data.meta.get("columns") or {}).get("id", "id")
+    return iter([key, (ids, predicted)]), settings.task, classes
+
+
+def _may_have_labels(data: Data) -> Tensor:
+    """[N] the nodes of the types that have labels, such as papers and not their authors; all without types."""
+    import torch
+
+    from hgraph.data.labels import labeled
+
+    types = data.meta.get("node_type")
+    if types is None:
+        return torch.ones(data.num_nodes, dtype=torch.bool)
+    found = torch.isin(types, types[labeled(data.y)])
+    if bool((~found).any()):
+        LOG.info("%s nodes of types without labels are left out; --all predicts them, too", f"{int((~found).sum()):,}")
+    return found
 
 
 def _without_classes(run: Path, data: Data) -> Data:

@@ -118,6 +118,9 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
     if config.get("kind") == "triples":
         hint = "`hgraph evaluate` ranks its test triples, and `hgraph predict` completes others"
         raise DataError(f"{file}: kind: expected a network for labels of nodes, got embeddings of triples. {hint}")
+    if config.get("kind") == "graphs":
+        hint = "`hgraph evaluate` tests it again"
+        raise DataError(f"{file}: kind: expected a network for labels of nodes, got one for labels of graphs. {hint}")
     at, content = ("run.", config["run"]) if distilled else ("", config)
     settings: Any = fields_of(_Distilled if distilled else _Trained, content, file, at=at[:-1], hint=_HINT)
     model, student = (settings.teacher, settings.student) if distilled else (settings.model, Student.PUBLISHED.value)

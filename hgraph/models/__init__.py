@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from hgraph.models.recommend.nfm import NFM
     from hgraph.models.recommend.ripplenet import RippleNet
     from hgraph.models.recommend.two_tower import TwoTower
+    from hgraph.models.sequence.aaren import AarenEncoder
     from hgraph.models.sequence.positional import PositionalTransformer
+    from hgraph.models.sequence.transnormer import TransNormer
     from hgraph.models.stack import Stack
     from hgraph.models.triples.kge import ComplEx, DistMult, RotatE, TransE, TransR
     from hgraph.models.vision.axial_transformer import AxialTransformer
@@ -76,6 +78,7 @@ __all__ = [
     "NFM",
     "RGCN",
     "TFHNN",
+    "AarenEncoder",
     "AllDeepSets",
     "AllSetTransformer",
     "AxialTransformer",
@@ -92,6 +95,7 @@ __all__ = [
     "SheafHyperGNN",
     "Stack",
     "TransE",
+    "TransNormer",
     "TransR",
     "TwoTower",
     "UniGCNII",

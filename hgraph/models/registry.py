@@ -340,6 +340,15 @@ MODELS: tuple[ModelEntry, ...] = (
         layers=("PositionalAttention",), paper="18",
     ),
     ModelEntry(
+        "aarenencoder", "hgraph.models.sequence.aaren:AarenEncoder", "AarenEncoder", "sequences", "sequence modeling",
+        "softmax over all tokens so far, by one learned query a layer", layers=("Aaren",), paper="29",
+    ),
+    ModelEntry(
+        "transnormer", "hgraph.models.sequence.transnormer:TransNormer", "TransNormer", "sequences",
+        "sequence modeling", "linear attention with a decay per layer and head",
+        layers=("TransNormerLayer", "NormLinearAttention", "LRPE", "SGLU"), paper="16",
+    ),
+    ModelEntry(
         "vit", "hgraph.models.vision.vit:ViT", "ViT", "images", "image classification",
         "attention over patches; SoftHGNN may be its last layer", layers=("SoftHGNN", "SoftHGNNSeS"), paper="03",
     ),

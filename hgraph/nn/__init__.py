@@ -54,7 +54,7 @@ from hgraph.nn.hypergraph import (
 )
 from hgraph.nn.losses import aux_losses
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
-from hgraph.nn.recurrent import LightningAttention
+from hgraph.nn.recurrent import LRPE, SGLU, Aaren, LightningAttention, NormLinearAttention, TransNormerLayer
 from hgraph.nn.structure_dropout import drop_edges, drop_hyperedges
 from hgraph.nn.vision import (
     C3AH,
@@ -72,7 +72,10 @@ from hgraph.nn.vision import (
 
 __all__ = [
     "C3AH",
+    "LRPE",
+    "SGLU",
     "A2C2f",
+    "Aaren",
     "AllDeepSetsConv",
     "AllSetTransformerConv",
     "AreaAttention",
@@ -109,6 +112,7 @@ __all__ = [
     "LightningAttention",
     "MixtureOfHeadAttention",
     "MoAAttention",
+    "NormLinearAttention",
     "PNAConv",
     "PositionalAttention",
     "PowerAttention",
@@ -123,6 +127,7 @@ __all__ = [
     "SoftHyperedges",
     "SparseQueryAttention",
     "TAGConv",
+    "TransNormerLayer",
     "TransformerConv",
     "UniGATConv",
     "UniGCNConv",

@@ -165,9 +165,22 @@ LAYERS: tuple[LayerEntry, ...] = (
         causal=True, state=True, paper="21",
     ),
     _recurrent(
+        "aaren:Aaren", "softmax over all tokens so far, by one learned query", causal=True, state=True, paper="29"
+    ),
+    _recurrent(
         "lightning:LightningAttention", "sum weighted by products of queries and keys, with a decay per layer and head",
         causal=True, state=True, paper="14",
     ),
+    _recurrent(
+        "transnormer:NormLinearAttention", "the same, with a gate and positions in queries and keys",
+        causal=True, state=True, paper="16",
+    ),
+    _recurrent(
+        "transnormer:TransNormerLayer", "gated linear attention, then a gated linear unit",
+        causal=True, state=True, paper="16",
+    ),
+    _recurrent("transnormer:LRPE", "none: encodes positions in queries and keys", causal=True, paper="16"),
+    _recurrent("transnormer:SGLU", "none: a product of two linear maps per token", causal=True, paper="16"),
     _vision("area:AreaAttention", "attention within bands of rows"),
     _vision("area:A2C2f", "a stage of area attention"),
     _vision("hyperace:HyperACE", "soft hyperedges over the pixels of three scales", "soft hypergraph"),

@@ -364,6 +364,8 @@ def _largest_so_far(segments: Segments, score: Tensor, initial: Tensor | None) -
     if initial is not None and length:
         spread = initial.index_select(1, segment_of(segments, length)).to(score.dtype)
         score = torch.where(starts(segments, length).view(1, -1, 1), torch.maximum(score, spread), score)
+    if len(segments[0]) == 2:
+        return score.cummax(1).values if length else score
     # The running maximum of (segment, rank of the score), which is unique per position.
     rank = torch.sort(score, dim=1, stable=True).indices.argsort(1)
     order = segment_of(segments, length).view(1, -1, 1) * length + rank

@@ -137,7 +137,7 @@ def train_loop(
         model.load_state_dict(done.best_state)
     result = FitResult(done.history, done.best_epoch, done.seconds, done.cpu_seconds)
     if file.is_first:
-        best = f", validation {result.best['validation']:.4f}" if "validation" in result.best else ""
+        best = f", validation score {result.best['validation']:.4f}" if "validation" in result.best else ""
         _LOG.info(
             "%s: %s %d of %d restored%s, %.1f s", label, unit, done.best_epoch, len(done.history), best, done.seconds
         )

@@ -60,7 +60,7 @@ def test_json_is_one_object(started, tmp_path):
 def test_all_is_all_but_compiled_and_other_settings_go_to_other_files(started, tmp_path):
     assert call("all", "--out", tmp_path, "--threads", 2, "--allocator", "huge-pages", "--quiet").exit_code == 0
     arguments, rest = started[0]
-    left_out = ("compiled", "soft", "landmark", "combiner", "routing")
+    left_out = ("compiled", "soft", "landmark", "combiner", "routing", "chains")
     assert [a for a in arguments if a in runner.SUITES] == [s for s in runner.SUITES if s not in left_out]
     assert rest["quiet"]
     assert (tmp_path / "ops-2-threads-huge-pages.csv").exists()

@@ -104,7 +104,7 @@ def test_equal_calls_have_equal_bits():
 
 @pytest.mark.parametrize("encode", [laplacian_encoding, random_walk_encoding])
 def test_errors(encode):
-    with pytest.raises(ArgumentError, match="size|steps"):
+    with pytest.raises(ArgumentError, match="num_vectors|num_steps"):
         encode(STRUCTURES["graph"], 0)
     with pytest.raises(ArgumentTypeError, match="a Graph or Hypergraph"):
         encode(torch.eye(3), 2)

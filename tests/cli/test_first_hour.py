@@ -51,6 +51,36 @@ def test_hyperedges_without_names_are_predicted(place):
     done = call("predict", "run", "new.csv", "--hyperedges", "new-he.csv", "--column", "members=people", "--quiet")
     assert done.exit_code == 0, done.output
     assert [line.split(",")[0] for line in done.stdout.splitlines()] == ["id", "x", "y"]
+    again = call("predict", "run", "new.csv", "--hyperedges", "new-he.csv", "--quiet")  # the columns are as they were
+    assert again.stdout == done.stdout
+
+
+def test_the_columns_of_a_build_are_those_of_new_nodes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(
+        "papers.csv",
+        ["paper", "year", "field"],
+        [(f"p{i}", 2000 + i, "" if i == 3 else "ab"[i % 2]) for i in range(12)],
+    )
+    write("authors.csv", ["paper", "author"], [(f"p{i}", f"w{i % 3}") for i in range(12)])
+    roles = ("--column", "id=paper", "--column", "node=paper", "--column", "hyperedge=author")
+    build = ("datasets", "build", "--nodes", "papers.csv", "--hyperedges", "authors.csv", "--label", "field", *roles)
+    assert call(*build, "--out", "set").exit_code == 0
+    assert call("train", "./set", "--epochs", 1, "--out", "run", "--quiet").exit_code == 0
+    assert call("predict", "run", "--quiet").stdout.splitlines()[1].startswith("p3,")
+    assert call("predict", "run", "--quiet").stdout.startswith("paper,label")
+    write("new.csv", ["paper", "year"], [("x", 2001)])
+    write("new-authors.csv", ["paper", "author"], [("x", "w1"), ("x", "new")])
+    found = call("predict", "run", "new.csv", "--hyperedges", "new-authors.csv", "--quiet")
+    assert found.exit_code == 0, found.output
+    assert [line.split(",")[0] for line in found.stdout.splitlines()] == ["paper", "x"]
+    assert (
+        call("predict", "run", "new.csv", "--hyperedges", "new-authors.csv", *roles, "--quiet").stdout == found.stdout
+    )
+    write("other.csv", ["id", "year"], [("x", 2001)])  # other names are found as ever
+    write("other-authors.csv", ["node", "hyperedge"], [("x", "w1"), ("x", "new")])
+    other = call("predict", "run", "other.csv", "--hyperedges", "other-authors.csv", "--quiet")
+    assert other.stdout.splitlines()[1] == found.stdout.splitlines()[1]
 
 
 def test_a_run_finds_its_data_from_any_folder_and_says_when_they_are_gone(place, monkeypatch):

@@ -66,8 +66,8 @@ def test_from_triples_to_predictions_and_a_student(place, tmp_path, model):
     assert trained["test_accuracy"] > 0.8  # by chance 0.5
     assert json.loads(done("evaluate", run, "--json"))["test_accuracy"] == trained["test_accuracy"]
     rows = list(csv.DictReader(done("predict", run, "--quiet").splitlines()))
-    unlabeled = [row for row in rows if row["id"].startswith("p")]
-    assert [row["id"] for row in unlabeled] == [f"p{i}" for i in range(7, 40, 8)]
+    assert [row["id"] for row in rows] == [f"p{i}" for i in range(7, 40, 8)]  # authors have no field
+    assert len(done("predict", run, "--all", "--quiet").splitlines()) == 51
     assert (run / "structure.png").stat().st_size > 0
     assert "Each triple is used in both directions" in (run / "report.md").read_text()
     for given in (["--dataset", place / "set"], [place / "nodes.csv"]):

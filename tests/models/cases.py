@@ -36,6 +36,7 @@ from hgraph.models import (
     NFM,
     RGCN,
     TFHNN,
+    AarenEncoder,
     AllDeepSets,
     AllSetTransformer,
     AxialTransformer,
@@ -52,6 +53,7 @@ from hgraph.models import (
     SheafHyperGNN,
     Stack,
     TransE,
+    TransNormer,
     TransR,
     TwoTower,
     UniGCNII,
@@ -329,7 +331,23 @@ def sequences(n, seed=0, dtype=torch.float64):
     return (randn(2, n, 1, seed=seed).to(dtype),)
 
 
+def vectors(n, seed=0, dtype=torch.float64):
+    return (randn(2, n, 4, seed=seed).to(dtype),)
+
+
+def words(n, seed=0, dtype=torch.float64):
+    return (torch.randint(7, (2, n), generator=torch.Generator().manual_seed(seed)),)
+
+
 SEQUENCE = {
+    "AarenEncoder": Case(
+        lambda: AarenEncoder(4, 2, num_layers=2, hidden_channels=6), vectors, batched=True, roundings=32,
+        without={"permutation": "tokens have places", "caches": "takes no structure"},
+    ),
+    "TransNormer": Case(
+        lambda: TransNormer(7, 4, num_heads=2, num_layers=2, hidden_channels=6), words, batched=True, roundings=64,
+        shape=lambda x: (*x.shape, 7), without={"permutation": "tokens have places", "caches": "takes no structure"},
+    ),
     "PositionalTransformer": Case(
         lambda: PositionalTransformer(1, 8, 1, num_positions=40, num_layers=2), sequences, batched=True, roundings=16,
         without=NO_RESET | {"permutation": "tokens have places", "caches": "takes no structure"},

@@ -11,9 +11,13 @@ import functools
 import torch
 
 from hgraph import patterns
+from hgraph.models import AarenEncoder
 from hgraph.nn import (
     C3AH,
+    LRPE,
+    SGLU,
     A2C2f,
+    Aaren,
     AllDeepSetsConv,
     AllSetTransformerConv,
     AreaAttention,
@@ -50,6 +54,7 @@ from hgraph.nn import (
     LightningAttention,
     MixtureOfHeadAttention,
     MoAAttention,
+    NormLinearAttention,
     PNAConv,
     PositionalAttention,
     PowerAttention,
@@ -65,13 +70,14 @@ from hgraph.nn import (
     SparseQueryAttention,
     TAGConv,
     TransformerConv,
+    TransNormerLayer,
     UniGATConv,
     UniGCNConv,
     UniGINConv,
     UniSAGEConv,
 )
 from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule, SpanState
-from hgraph.nn.recurrent import ChainState
+from hgraph.nn.recurrent import ChainState, StackState
 from hgraph.structure import Graph
 from hgraph.testing import Case, random_graph, random_hypergraph, random_knowledge_graph
 
@@ -350,6 +356,11 @@ BY_POSITION = {
 # ---------------------------------------------------------------------- recurrences: the order is the structure
 
 RECURRENT = {
+    "LRPE": attention(lambda: LRPE(3, DIM), grid, without=ORDERED),
+    "NormLinearAttention": attention(lambda: NormLinearAttention(DIM, 2, lrpe=True, bias=True), without=ORDERED),
+    "SGLU": attention(lambda: SGLU(DIM, 6)),
+    "TransNormerLayer": attention(lambda: TransNormerLayer(DIM, 2, hidden_channels=6, num_layers=3), without=ORDERED),
+    "Aaren": attention(lambda: Aaren(DIM, 2), without=ORDERED),
     "LightningAttention": attention(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), without=ORDERED),
     "LightningAttention both ways": attention(
         lambda: LightningAttention(DIM, 2, decay="linear", layer=1, num_layers=3, causal=False), without=ORDERED
@@ -403,6 +414,12 @@ DECODERS = {
     "spans in rings": decoder(moa, SPANS),
     "combiner": decoder(lambda: CombinerAttention(DIM, 2, block_size=3), COMBINER),
     "combiner of clusters": decoder(lambda: CombinerAttention(DIM, 2, plan="clusters", num_clusters=4), COMBINER),
+    "aaren": decoder(lambda: Aaren(DIM, 2), CHAIN),
+    "stack of recurrences": decoder(
+        lambda: AarenEncoder(DIM, 2, num_layers=2, hidden_channels=6), (StackState, lambda layer, n: StackState(2))
+    ),
+    "gated lightning": decoder(lambda: NormLinearAttention(DIM, 2, lrpe=True), CHAIN),
+    "layer of a language model": decoder(lambda: TransNormerLayer(DIM, 2, hidden_channels=6, chunk=4), CHAIN),
     "lightning": decoder(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), CHAIN),
     "landmarks": decoder(lambda: LandmarkAttention(DIM, 2, block_size=3), LANDMARK),
 }

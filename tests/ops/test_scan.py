@@ -283,6 +283,23 @@ def test_pieces_of_a_sequence_are_the_whole(decay: str, length: int, monkeypatch
     torch.testing.assert_close(run(), one, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("offsets", OFFSETS)
+@pytest.mark.parametrize("decay", ["scalar", "diagonal"])
+def test_pieces_of_affine_recurrences_are_the_whole(
+    decay: str, offsets: list[int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, initial = (x.requires_grad_() for x in affine_inputs(decay, offsets, 2))
+
+    def run() -> list[Tensor]:
+        whole = scan(Affine(decay), (a, b), initial=initial, segments=tensor(offsets))
+        return [*whole, *torch.autograd.grad(whole.states.square().sum() + whole.final.sum(), [a, b, initial])]
+
+    one = run()
+    for tokens in (1, 2, 3):
+        monkeypatch.setattr(affine, "_PIECE", 8 * 2 * D * tokens)
+        torch.testing.assert_close(run(), one, rtol=1e-12, atol=1e-12)
+
+
 def test_one_decay_per_token_stores_no_number_per_pair_and_channel(largest) -> None:
     length, width = 512, 32
     x = draw(1, length, width)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hgraph.checks import whole
 from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.nn.attention.state import DecodeState
 
-__all__ = ["ChainState", "check_state"]
+__all__ = ["ChainState", "StackState", "check_state", "states_of"]
 
 Carried = tuple[Tensor, ...]
 
@@ -92,6 +93,67 @@ class ChainState(DecodeState):
 
     def _clear(self) -> None:
         self.carried, self._layer = None, _nobody
+
+
+class StackState(DecodeState):
+    """The states of all layers of a network of recurrences: they continue, reorder and reset together.
+
+    Use it to decode token by token with a network of `hgraph.models.sequence`.
+
+    Args:
+        num_layers: number of layers.
+
+    >>> from hgraph import models
+    >>> model, x = models.AarenEncoder(8, 2, num_layers=2, hidden_channels=16).eval(), torch.randn(1, 5, 8)
+    >>> state = StackState(2)
+    >>> steps = torch.cat([model(x[:, t : t + 1], state=state) for t in range(5)], 1)
+    >>> torch.allclose(steps, model(x), atol=1e-5), len(state)
+    (True, 5)
+    """
+
+    def __init__(self, num_layers: int) -> None:
+        super().__init__()
+        self.layers = [ChainState() for _ in range(whole("num_layers", num_layers, 1))]
+
+    def __len__(self) -> int:
+        """Number of tokens so far."""
+        return len(self.layers[0])
+
+    def __repr__(self) -> str:
+        """The number of tokens and of layers."""
+        return f"StackState({len(self)} tokens, {len(self.layers)} layers)"
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the carried tensors of all layers."""
+        return sum(state.num_bytes for state in self.layers)
+
+    def reorder(self, index: Tensor) -> None:
+        """Continue with the examples ``index`` [B'] of the batch, which may repeat."""
+        for state in self.layers:
+            state.reorder(index)
+
+    def reset(self) -> None:
+        """Drop all tokens."""
+        for state in self.layers:
+            state.reset()
+
+
+def states_of(state: Any, num_layers: int) -> Sequence[ChainState | None]:
+    """The states of the layers of a network.
+
+    Raises:
+        ArgumentError: of another number of layers.
+        ArgumentTypeError: not a `StackState`.
+    """
+    if state is None:
+        return [None] * num_layers
+    hint = f"Use hgraph.nn.recurrent.StackState({num_layers})"
+    if not isinstance(state, StackState):
+        raise ArgumentTypeError("state", "a StackState", type(state).__name__, hint)
+    if len(state.layers) != num_layers:
+        raise ArgumentError("state", f"the states of {num_layers} layers", len(state.layers), hint)
+    return state.layers
 
 
 def _nobody() -> None:

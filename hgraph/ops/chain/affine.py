@@ -22,6 +22,7 @@ from hgraph.ops.dispatch.register import register
 from hgraph.ops.sparse.linear import upcast
 
 Segments = list[Tensor]
+_PIECE = 1 << 21  # bytes of the largest tensor of one piece of a sequence, which then fits the cache of a core
 
 __all__ = ["Segments", "affine_scan", "chunks", "last", "memory_scan", "segment_of", "starts"]
 
@@ -70,18 +71,32 @@ def _spread(initial: Tensor, segments: Segments, length: int) -> Tensor:
 
 
 def _affine_kernel(segments: Segments, a: Tensor, b: Tensor, initial: Tensor | None, chunk: int) -> Tensor:
-    """log2(T) steps, each combining every position with the one 2**i positions earlier."""
+    """Pieces that fit a CPU's cache, in log2 steps, each combining every position with the one 2**i earlier."""
     length = b.shape[1]
     first = starts(segments, length).view(1, -1, 1)
     wide_a, wide_b = upcast(a), upcast(b)
     if initial is not None:
         wide_b = wide_b + torch.where(first, wide_a * _spread(upcast(initial), segments, length), 0.0)
-    wide_a, step = torch.where(first, 0.0, wide_a), 1
-    while step < length:
-        wide_b = wide_b + F.pad(wide_a[:, step:] * wide_b[:, :-step], (0, 0, step, 0))
-        wide_a = torch.cat([wide_a[:, :step], wide_a[:, step:] * wide_a[:, :-step]], 1)
+    wide_a = torch.where(first, 0.0, wide_a)
+    piece = max(_PIECE // (8 * max(wide_b[:, :1].numel(), 1)), 1) if b.is_cpu else length
+    if length <= piece:
+        return _doubling(wide_a, wide_b).to(b.dtype)
+    out = [_doubling(wide_a[:, :piece], wide_b[:, :piece])]
+    for at in range(piece, length, piece):
+        a_some, b_some = wide_a[:, at : at + piece], wide_b[:, at : at + piece]
+        begin = b_some[:, :1] + a_some[:, :1] * out[-1][:, -1:]  # the decay is 0 where a segment begins
+        out.append(_doubling(a_some, torch.cat([begin, b_some[:, 1:]], 1)))
+    return torch.cat(out, 1).to(b.dtype)
+
+
+def _doubling(a: Tensor, b: Tensor) -> Tensor:
+    """All states of one piece, from 0."""
+    step = 1
+    while step < b.shape[1]:
+        b = b + F.pad(a[:, step:] * b[:, :-step], (0, 0, step, 0))
+        a = torch.cat([a[:, :step], a[:, step:] * a[:, :-step]], 1)
         step *= 2
-    return wide_b.to(b.dtype)
+    return b
 
 
 def _save_affine(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -144,9 +159,6 @@ def chunks(segments: Segments, length: int, chunk: int) -> tuple[Tensor, Tensor,
     return torch.where(beyond, 0, first), torch.where(beyond, 0, end), segment, pointer
 
 
-_PIECE = 1 << 21  # bytes of a tensor of one piece of a sequence: several fit the cache of a core
-
-
 def _memory_kernel(
     segments: Segments, q: Tensor, k: Tensor, v: Tensor, log_a: Tensor, initial: Tensor | None, axis: int, chunk: int
 ) -> tuple[Tensor, Tensor]:
@@ -154,6 +166,7 @@ def _memory_kernel(
     examples, length, width = q.shape
     groups, values = len(segments[0]) - 1, v.shape[2]
     chunk = min(chunk, 16) if axis else chunk  # a decay per channel needs one number per pair and channel
+    chunk = max(min(chunk, length), 1)  # a decoded token is not padded to a chunk
     state = upcast(q).new_zeros((examples, groups + 1, width, values))  # the last one is for unused chunks
     if initial is not None:
         state[:, :groups] = upcast(initial)
