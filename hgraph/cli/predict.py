@@ -297,7 +297,7 @@ def _network_blocks(
 
 
 def _may_have_labels(data: Data) -> Tensor:
-    """[N] the nodes of the types that have labels, such as papers and not their authors; all without types."""
+    """[N] whether some node of the same type has a label, as papers but not authors; True if there are no types."""
     import torch
 
     from hgraph.data.labels import labeled
@@ -307,7 +307,8 @@ def _may_have_labels(data: Data) -> Tensor:
         return torch.ones(data.num_nodes, dtype=torch.bool)
     found = torch.isin(types, types[labeled(data.y)])
     if bool((~found).any()):
-        LOG.info("%s nodes of types without labels are left out; --all predicts them, too", f"{int((~found).sum()):,}")
+        LOG.info("%s nodes are left out, because no node of their type has a label; --all predicts them, too",
+                 f"{int((~found).sum()):,}")  # fmt: skip
     return found
 
 

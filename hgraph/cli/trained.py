@@ -119,7 +119,7 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
         hint = "`hgraph evaluate` ranks its test triples, and `hgraph predict` completes others"
         raise DataError(f"{file}: kind: expected a network for labels of nodes, got embeddings of triples. {hint}")
     if config.get("kind") == "graphs":
-        hint = "`hgraph evaluate` tests it again"
+        hint = "Use `hgraph evaluate` for this run"
         raise DataError(f"{file}: kind: expected a network for labels of nodes, got one for labels of graphs. {hint}")
     at, content = ("run.", config["run"]) if distilled else ("", config)
     settings: Any = fields_of(_Distilled if distilled else _Trained, content, file, at=at[:-1], hint=_HINT)

@@ -341,7 +341,7 @@ MODELS: tuple[ModelEntry, ...] = (
     ),
     ModelEntry(
         "aarenencoder", "hgraph.models.sequence.aaren:AarenEncoder", "AarenEncoder", "sequences", "sequence modeling",
-        "softmax over all tokens so far, by one learned query a layer", layers=("Aaren",), paper="29",
+        "softmax over all tokens so far, by one learned query per layer", layers=("Aaren",), paper="29",
     ),
     ModelEntry(
         "transnormer", "hgraph.models.sequence.transnormer:TransNormer", "TransNormer", "sequences",

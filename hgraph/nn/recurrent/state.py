@@ -96,7 +96,7 @@ class ChainState(DecodeState):
 
 
 class StackState(DecodeState):
-    """The states of all layers of a network of recurrences: they continue, reorder and reset together.
+    """The decode states of all recurrent layers of a network, which are reordered and reset together.
 
     Use it to decode token by token with a network of `hgraph.models.sequence`.
 
@@ -129,7 +129,7 @@ class StackState(DecodeState):
         return sum(state.num_bytes for state in self.layers)
 
     def reorder(self, index: Tensor) -> None:
-        """Continue with the examples ``index`` [B'] of the batch, which may repeat."""
+        """Continue with the examples ``index`` [B'] of the batch; repeats are allowed."""
         for state in self.layers:
             state.reorder(index)
 
@@ -143,8 +143,8 @@ def states_of(state: Any, num_layers: int) -> Sequence[ChainState | None]:
     """The states of the layers of a network.
 
     Raises:
-        ArgumentError: of another number of layers.
-        ArgumentTypeError: not a `StackState`.
+        ArgumentError: the state is for a different number of layers.
+        ArgumentTypeError: the state is not a `StackState`.
     """
     if state is None:
         return [None] * num_layers
