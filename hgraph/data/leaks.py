@@ -23,7 +23,7 @@ __all__ = [
     "revealed_pairs",
 ]
 
-_DISTINCT = 1 / 3  # of the rows; with fewer distinct rows, equal ones are no surprise
+_DISTINCT = 1 / 3  # of the rows; with fewer distinct rows, equal rows are to be expected
 
 
 def copies_of_label(
@@ -38,11 +38,11 @@ def copies_of_label(
     Args:
         columns: the cells of each column.
         label: the cells of the label.
-        missing: texts of missing cells.
-        canonical: one text for the several ways to write a value.
+        missing: values of missing cells.
+        canonical: a function that maps all ways to write a value to the same string.
 
     >>> copies_of_label({"code": ["7", "9", "7", ""], "size": ["1", "2", "3", "4"]}, ["a", "b", "a", "b"])
-    ["Column 'code' is a one-to-one code of the label: predicting from it is no task."]
+    ["Column 'code' is a one-to-one code of the label: it reveals the answer."]
     """
     classes, found = list(label), []
     for name, cells in columns.items():
@@ -52,16 +52,16 @@ def copies_of_label(
         if ways != {len(pairs)} or len(pairs) < 2:
             continue
         if all(c == y for c, y in pairs):
-            found.append(f"Column {name!r} is a copy of the label: predicting from it is no task.")
+            found.append(f"Column {name!r} is a copy of the label: it reveals the answer.")
         elif len(pairs) < len(both):  # a column of ids is one-to-one with a label that never repeats
-            found.append(f"Column {name!r} is a one-to-one code of the label: predicting from it is no task.")
+            found.append(f"Column {name!r} is a one-to-one code of the label: it reveals the answer.")
     return found
 
 
 def repeated_rows(x: Tensor, train: Tensor, val: Tensor, test: Tensor) -> list[str]:
     """How many held-out rows have exactly the features of a training row.
 
-    Nothing is said of tables with few distinct rows, where this is no surprise.
+    The result is empty for tables with few distinct rows, where equal rows are to be expected.
 
     >>> x = torch.tensor([[1.0], [2.0], [1.0], [3.0]])
     >>> repeated_rows(x, torch.tensor([0, 1]), torch.tensor([3]), torch.tensor([2]))
