@@ -30,7 +30,7 @@ class Files:
         place: a zip archive or a folder.
 
     Raises:
-        DataError: it is neither, or does not have exactly one such folder.
+        DataError: ``place`` is neither a zip archive nor a folder, or does not have exactly one folder with ``raw/``.
     """
 
     def __init__(self, place: Path) -> None:

@@ -161,7 +161,7 @@ def source_of(run: Path, settings: RunSettings, dataset: str | None = None) -> s
 
 
 def check_run(run: Path) -> None:
-    """Raise an error that says what else is there, if a path is no folder of a run.
+    """Raise an error that says what the path is, if it is not the folder of a run.
 
     Raises:
         DataError: there is no such folder, or it is the folder of several seeds.

@@ -61,8 +61,8 @@ def distill_recommender(
         The loss of each step, in a history whose epochs are the steps.
 
     Raises:
-        ArgumentError: different numbers of users or items, numbers out of range, or a checkpoint of other settings,
-            of another teacher or of other data.
+        ArgumentError: different numbers of users or items, numbers out of range, or a checkpoint with different
+            settings, a different teacher or different data.
 
     >>> from hgraph.models import BPRMF, LightGCN
     >>> from hgraph.structure import KnowledgeGraph
