@@ -103,12 +103,12 @@ def writing(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
         path = Path(os.path.realpath(path))
         mode_of = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
         with _claimed(path, _new_file) as (temporary, descriptor):
+            if mode_of is not None and hasattr(os, "fchmod"):  # before there is any content to read
+                os.fchmod(descriptor, mode_of)
             with open(os.dup(descriptor), mode, **text) as file:  # type: ignore[call-overload]
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            if mode_of is not None and hasattr(os, "fchmod"):
-                os.fchmod(descriptor, mode_of)
             os.replace(temporary, path)
     except OSError as error:
         if error.errno is None or error.filename not in (None, given, str(path), str(temporary)):

@@ -8,9 +8,11 @@ from typing import Any
 
 __all__ = ["Report", "aligned", "escaped", "format_value"]
 
-# Characters that begin HTML, a column, a link or emphasis in Markdown -> HTML references, which are shown as text.
-# Backticks are not replaced: what they enclose is text, too.
-_SIGNS = str.maketrans({sign: f"&#{ord(sign)};" for sign in "&<>|[]*\\"})
+# Signs that begin HTML, a column, a link or emphasis in Markdown -> references to them, which are only text; so is what
+# backticks enclose.
+_SIGNS = str.maketrans({sign: f"&#{ord(sign)};" for sign in "&<>|[]*~\\"})
+_OUTER = re.compile(r"(?<![^\W_])_|_(?![^\W_])")  # emphasis; my_set has none
+_FIRST = re.compile(r"^(#{1,6}|[-+=]+|\d+[.)])(?=\s|$)")  # a heading, a list, a rule
 
 
 class Report:
@@ -99,7 +101,9 @@ def escaped(text: str) -> str:
     >>> escaped("<b>|[x](y)")
     '&#60;b&#62;&#124;&#91;x&#93;(y)'
     """
-    return " ".join(str(text).translate(_SIGNS).split())
+    line = " ".join(str(text).translate(_SIGNS).split())
+    line = _OUTER.sub("&#95;", line)
+    return _FIRST.sub(lambda found: found[0][:-1] + f"&#{ord(found[0][-1])};", line)
 
 
 def format_value(value: Any) -> str:

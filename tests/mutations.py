@@ -916,7 +916,7 @@ MUTATIONS += [
          "tests/ops/test_aggregate.py"),
         ("more patience does not continue", "train/loop.py", "done.stopped = done.is_over(patience)", "pass",
          "tests/train/test_loop.py"),
-        ("names may begin HTML", "report.py", '"&<>|[]*', '"&>|[]*', "tests/test_report.py"),
+        ("names may begin HTML", "report.py", '"&<>|[]*~', '"&>|[]*~', "tests/test_report.py"),
         ("a replaced file gets other permissions", "files.py", "if mode_of is not None and", "if False and",
          "tests/hostile/test_files.py"),
         ("Set2Set scales its scores", "nn/readout.py", "key, key, scale=1.0)", "key, key)", "tests/nn/test_readout.py"),

@@ -1,6 +1,7 @@
 """`Report`: parts in order, and nothing from a file can change the page."""
 
 import html
+import re
 
 import pytest
 
@@ -13,7 +14,8 @@ def test_parts_stand_in_order_with_a_blank_line_between():
 
 
 NAMES = ["a|b", "a\nb", "<script>x</script>", "a\r\n| b |", "\\<script>", "\\|", "[x](javascript:y)", "![x](http://y)",
-         "`</code>`", "&lt;", "**a**", "<!--", "- a", "# a"]  # fmt: skip
+         "__init__", "_x_", "~~x~~", "1. a", "---", "+ a", "`</code>`", "&lt;", "**a**", "<!--",
+         "- a", "# a"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,7 +31,8 @@ def test_names_add_no_columns_lines_or_html(name):
     assert html.unescape(escaped(name)) == shown
     for line in (lines[0], lines[4], lines[-3], lines[-1]):
         assert escaped(name) in line
-    assert not set("<>|[]*\\") & set(escaped(name))
+    assert not set("<>|[]*~\\") & set(escaped(name))
+    assert not re.search(r"(^|\W)_|_(\W|$)|^([-+#=]+|\d+[.)])(\s|$)", escaped(name))
 
 
 @pytest.mark.parametrize("command", ["hgraph train a", "hgraph train '```\n<b>'", "hgraph train '`````'"])

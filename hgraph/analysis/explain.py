@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hgraph.analysis.parts import METHODS, Explained, Over, Structure, checked, frozen, reached, without
+from hgraph.analysis.parts import METHODS, Explained, Over, Structure, check_classes, checked, frozen, reached, without
 from hgraph.checks import whole
 from hgraph.draw.marks import literal
 from hgraph.errors import ArgumentError
@@ -54,6 +54,7 @@ class NodeExplanation:
 
     def top(self, count: int) -> Tensor:
         """The parts with the highest scores, best first, at most ``count``, among those that reach the node."""
+        whole("count", count)
         order = torch.sort(self.scores.masked_fill(~self.reached, float("-inf")), descending=True, stable=True).indices
         return order[: min(count, int(self.reached.sum()))]
 
@@ -115,6 +116,7 @@ def explain_node(
     steps = whole("steps", _STEPS.get(method, 1) if steps is None else steps, 1)
     with frozen(model) as network:
         outputs = network(x, structure)[node]
+        check_classes(outputs)
         target = int(outputs.argmax()) if target is None else whole("target", target, 0, len(outputs) - 1)
         near = reached(network, x, structure, node, over)
         call = Explained(network, x, structure, node, target, over)
@@ -123,7 +125,7 @@ def explain_node(
         elif method == "mask":
             scores = call.by_mask(near, steps, seed)
         else:
-            scores = call.by_gradient(steps if method == "integrated" else 1)
+            scores = call.by_gradient(steps if method == "integrated" else 1, method == "integrated")
         if method != "removal" and not bool(scores[near].any()) and bool(near.any()) and over != "nodes":
             hint = 'Use method="removal", or over="nodes"'
             raise ArgumentError("method", f"a network whose output depends on the weights of {over}", method, hint)
@@ -205,7 +207,9 @@ def counterfactual(
     whole("node", node, 0, structure.num_nodes - 1)
     whole("max_size", max_size, 1)
     with frozen(model) as network, torch.no_grad():
-        target = int(network(x, structure)[node].argmax())
+        outputs = network(x, structure)[node]
+        check_classes(outputs)
+        target = int(outputs.argmax())
         near = reached(network, x, structure, node, over)
         call, removed = Explained(network, x, structure, node, target, over), list[int]()
         keep = torch.ones_like(near)
@@ -247,7 +251,9 @@ def draw_explanation(
     True
     """
     top = found.top(top_k)
-    top = top[found.scores[top] > 0]
+    top = top[found.scores[top] > (0.5 if found.method == "mask" else 0.0)]  # a mask is never 0
+    if names is not None and len(names) != structure.num_nodes:
+        raise ArgumentError("names", f"{structure.num_nodes} names, one per node", len(names))
     chosen = torch.zeros_like(found.reached)
     chosen[top] = True
     part, nodes = _part(structure, found, chosen)

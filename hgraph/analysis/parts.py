@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from hgraph.errors import ArgumentError, ArgumentTypeError
 from hgraph.structure import Graph, Hypergraph
 from hgraph.train import eval_mode
 
-__all__ = ["METHODS", "Explained", "Over", "Structure", "checked", "frozen", "reached", "without"]
+__all__ = ["METHODS", "Explained", "Over", "Structure", "check_classes", "checked", "frozen", "reached", "without"]
 
 Over = Literal["edges", "memberships", "hyperedges", "nodes"]
 Structure = Graph | Hypergraph
@@ -86,15 +86,17 @@ class Explained:
         others = torch.cat([outputs[: self.target], outputs[self.target + 1 :]])
         return float(outputs[self.target] - others.max()) if len(others) else float("inf")
 
-    def by_gradient(self, steps: int) -> Tensor:
+    @torch.enable_grad()
+    def by_gradient(self, steps: int, integrated: bool) -> Tensor:
         """The gradient with respect to the multipliers, at 1 (one step) or averaged from 0 to 1."""
         total = torch.zeros(self.count, device=self.x.device, dtype=self.x.dtype)
         for step in range(steps):
-            at = (step + 0.5) / steps if steps > 1 else 1.0  # the midpoint rule
+            at = (step + 0.5) / steps if integrated else 1.0  # the midpoint rule
             multipliers = torch.full_like(total, at).requires_grad_()
             total += _slope(self.outputs(multipliers)[self.target], multipliers) / steps
         return total
 
+    @torch.enable_grad()
     def by_mask(self, reached: Tensor, steps: int, seed: int) -> Tensor:
         """Learned masks that are small and keep the class probable; all 0 if the output does not depend on them."""
         generator = torch.Generator().manual_seed(seed)
@@ -162,26 +164,49 @@ def checked(structure: Any, over: Over | None) -> Over:
     return over or ("edges" if isinstance(structure, Graph) else "hyperedges")
 
 
-def reached(network: Callable[..., Tensor], x: Tensor, structure: Structure, node: int, over: Over) -> Tensor:
-    """The parts at the nodes on whose features the outputs for the node depend."""
+def check_classes(outputs: Tensor) -> None:
+    """Check that a node has the outputs of two classes at least, and that gradients can be computed.
+
+    Raises:
+        ArgumentError: one output, such as a number, or inference mode.
+    """
+    if outputs.dim() != 1 or len(outputs) < 2:
+        raise ArgumentError(
+            "model", "outputs [N, C] of C >= 2 classes", f"shape [N, {', '.join(map(str, outputs.shape))}]"
+        )
+    if torch.is_inference_mode_enabled():
+        raise ArgumentError("model", "a call outside of torch.inference_mode()", "a call inside of it")
+
+
+@torch.enable_grad()
+def reached(network: nn.Module, x: Tensor, structure: Structure, node: int, over: Over) -> Tensor:
+    """The parts on which the outputs for the node can depend.
+
+    These are the parts at the nodes on whose features the outputs depend, and all parts whose weight changes them: a
+    degree, or a vector of LINKX, acts without any features.
+    """
     nodes, made = torch.zeros(len(x), dtype=torch.bool, device=x.device), torch.Generator().manual_seed(0)
+    weighted = torch.zeros(_count(structure, over), dtype=torch.bool, device=x.device)
     for draw in range(_DRAWS):  # several inputs, because a ReLU may have no gradient at one of them
         moved = torch.randn(x.shape, generator=made).to(x) * x.std().nan_to_num() if draw else torch.zeros_like(x)
-        with torch.enable_grad():
-            given = (x.detach() + moved).requires_grad_()
-            out = network(given, structure)[node]
-            mixed = out @ torch.randn(len(out), generator=made).to(out)
+        given, ones = (x.detach() + moved).requires_grad_(), torch.ones(len(weighted)).to(x).requires_grad_()
+        out = Explained(network, given, structure, node, 0, over).outputs(ones)
+        mixed = out @ torch.randn(len(out), generator=made).to(out)
         nodes |= (_slope(mixed, given) != 0).any(-1)
+        weighted |= _slope(mixed, ones) != 0
     nodes[node] = True
-    if over == "nodes":
-        return nodes
+    return nodes if over == "nodes" else weighted | _at(nodes, structure, over)
+
+
+def _at(nodes: Tensor, structure: Structure, over: Over) -> Tensor:
+    """The edges between some nodes, or their memberships or hyperedges."""
     if isinstance(structure, Graph):
         return nodes[structure.adj.target.long()] & nodes[structure.adj.indices.long()]
     v2e = structure.v2e
     members = nodes[v2e.indices.long()]
     if over == "memberships":
         return members
-    found = torch.zeros(v2e.num_targets, dtype=torch.bool, device=x.device)
+    found = torch.zeros(v2e.num_targets, dtype=torch.bool, device=nodes.device)
     found[v2e.target.long()[members]] = True
     return found
 

@@ -101,7 +101,7 @@ def random_walk_encoding(structure: Graph | Hypergraph, num_steps: int) -> Tenso
     count, back = affinity.size, _inverse(affinity.degree, 1.0)
     out = np.zeros((count, num_steps))
     if not count:
-        return torch.from_numpy(out).float()
+        return torch.from_numpy(out).float().to(structure.device)
     # Walks stay in their component: nodes of different components can start in the same column.
     component = affinity.components()
     order = np.argsort(component, kind="stable")
@@ -155,6 +155,8 @@ def _affinity(structure: Graph | Hypergraph) -> _Affinity:
     weight = np.ones(adj.num_edges) if adj.weight is None else adj.weight.detach().double().cpu().numpy()
     of = None if isinstance(structure, Graph) else structure.hyperedge_weight
     columns = np.ones(adj.num_sources) if of is None else of.detach().double().cpu().numpy()
+    if not (np.isfinite(weight).all() and np.isfinite(columns).all()):
+        raise ArgumentError("weight", "finite weights", "NaN or infinity")
     if (weight < 0).any() or (columns < 0).any():
         raise ArgumentError("weight", "weights of 0 or more", "negative weights")
     parts = (weight, adj.indices.cpu().numpy(), adj.indptr.cpu().numpy())
@@ -176,11 +178,18 @@ def _largest(affinity: _Affinity, count: int) -> np.ndarray:
     if size <= max(_DENSE, 2 * count):
         check_memory("num_vectors", 24 * size**2, f"all eigenvectors of {size:,} nodes")
         return np.linalg.eigh(root * (affinity @ np.diag(root[:, 0])))[1][:, ::-1][:, :count]
-    from scipy.sparse.linalg import LinearOperator, eigsh
+    if not root.any():
+        return np.zeros((size, count))  # without edges, every vector is an eigenvector
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     def product(x: np.ndarray) -> np.ndarray:
         return root * (affinity @ (root * x.reshape(size, -1)))
 
     operator = LinearOperator((size, size), matvec=product, matmat=product, dtype=np.float64)
-    values, vectors = eigsh(operator, count, which="LA", v0=np.random.default_rng(0).uniform(0.5, 1.5, size))
+    start = np.random.default_rng(0).uniform(0.5, 1.5, size)
+    try:
+        values, vectors = eigsh(operator, count, which="LA", v0=start)
+    except ArpackError as error:
+        hint = "Use fewer columns, or random_walk_encoding"
+        raise ArgumentError("num_vectors", "a number for which the solver converges", count - 1, hint) from error
     return vectors[:, np.argsort(-values, kind="stable")]

@@ -84,6 +84,8 @@ def explain(
     if settings.model.data not in ("graph", "hypergraph"):
         expected = "the run of a network over a graph or hypergraph"
         raise ArgumentError("run", expected, f"{run}, a run of {settings.model.title}")
+    if settings.task.kind != "classification":
+        raise ArgumentError("run", "a run for one class per node", f"{run}, for {settings.task.title}")
     name = "teacher" if settings.distilled else "model"
     network = load_weights(settings.networks(data)[name], run, name, data, loaded.name)
     names, classes = _names(data, "node_names", data.num_nodes), class_names(data)

@@ -77,6 +77,7 @@ def train_graphs(
         The first printed lines, the metrics, and the report.
     """
     from hgraph.train import cosine, fit_graphs
+    from hgraph.train.graphs import graphs_digest
     from hgraph.train.plots import learning_curve
 
     _check_model(model)
@@ -84,7 +85,7 @@ def train_graphs(
     check_folder(folder, overwrite=overwrite)
     where = device_of(device)
     loaded = _load(dataset, model, root, seed)
-    seen, task = _fingerprint(loaded), _task(loaded, select)
+    seen, task = graphs_digest(loaded, loaded.split()), _task(loaded, select)
     options: dict[str, Any] = {"epochs": epochs, "batch": batch, "lr": lr, "weight_decay": weight_decay}
     options |= {"patience": patience, "schedule": schedule}
     shape: dict[str, Any] = {"hidden": hidden, "dropout": dropout, "readout": readout}
@@ -145,6 +146,8 @@ def evaluate_graphs(run: Path, device: str, root: Path | None, as_json: bool) ->
     Raises:
         DataError: the run is not finished, or its data has changed since training.
     """
+    from hgraph.train.graphs import graphs_digest
+
     check_finished(run)
     file = run / "config.json"
     settings = fields_of(_Config, parse(file.read_bytes(), file), file)
@@ -152,7 +155,7 @@ def evaluate_graphs(run: Path, device: str, root: Path | None, as_json: bool) ->
         raise DataError(f"{file}: model: expected {listed(CLASSIFIERS)}, got {settings.model[:60]!r}")
     check_source(run, settings.source)
     loaded = _load(settings.source, find(settings.model), root, settings.seed)
-    check_unchanged(run, settings.source, settings.data_sha256, _fingerprint(loaded))
+    check_unchanged(run, settings.source, settings.data_sha256, graphs_digest(loaded, loaded.split()))
     shape: dict[str, Any] = {"hidden": settings.hidden, "dropout": settings.dropout, "readout": settings.readout}
     network = network_of(find(settings.model), loaded[0], settings.seed, **shape)
     load_weights_of(run, network)
@@ -196,19 +199,6 @@ def _task(loaded: Dataset[Data], select: str | None) -> NodeTask:
     from hgraph.train import graph_labels, task_of
 
     return task_of(graph_labels(loaded), loaded.split().train, select=select)
-
-
-def _fingerprint(loaded: Dataset[Data]) -> str:
-    """A hash of all graphs with their features and labels, and of the split."""
-    import hashlib
-
-    from hgraph.data import collate, fingerprint
-
-    whole, parts = collate(list(loaded)), loaded.split()
-    digest = hashlib.sha256(fingerprint(whole.structure).encode())
-    for tensor in (whole.x, whole.y, whole.meta["batch"], parts.train, parts.val, parts.test):
-        digest.update(f"{tensor.dtype} {list(tensor.shape)} ".encode() + tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _step(network: GraphClassifier, loaded: Dataset[Data], task: NodeTask, batch: int) -> Callable[[], object]:

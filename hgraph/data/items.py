@@ -25,5 +25,6 @@ def items_of(batch: Tensor, num_items: int) -> Adjacency:
     >>> items_of(torch.tensor([0, 0, 2]), 3)
     Adjacency(3 x 3, 3 edges, cpu)
     """
+    batch = torch.as_tensor(batch)
     nodes = torch.arange(len(batch), device=batch.device)
     return Adjacency.from_coo(target=batch, source=nodes, num_targets=num_items, num_sources=len(batch))

@@ -26,6 +26,9 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalize each channel."""
+        if self.training and input.shape[:-1].numel() == 1:
+            hint = "Use larger batches, or norm='layer'"
+            raise ArgumentError("x", "at least two nodes in training", "one, whose variance is unknown", hint)
         return super().forward(input.flatten(0, -2)).view(input.shape)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Literal
 
@@ -25,7 +26,7 @@ _NUMBERS = 1 << 20  # in the messages of one chunk
 _REDUCTIONS = ("sum", "mean", "max", "min", "none")
 _Chunk = tuple[slice, slice, Adjacency]
 # Row pointers, which no chunk holds, -> size of a chunk -> chunks: an entry dies with its structure.
-_CHUNKS: TensorTable[dict[int, list[_Chunk]]] = TensorTable()
+_CHUNKS: TensorTable[dict[int, tuple[weakref.ref[Tensor], list[_Chunk]]]] = TensorTable()
 
 
 def aggregate(
@@ -155,8 +156,8 @@ def _chunks(adj: Adjacency, size: int) -> list[_Chunk]:
     """Ranges of targets, of their edges, and these edges as a structure; about ``size`` edges, one target at least."""
     by_size = _CHUNKS.get(adj.indptr) or {}
     found = by_size.get(size)
-    if found is not None:
-        return found
+    if found is not None and found[0]() is adj.indices:  # structures may share their row pointers
+        return found[1]
     pointers, out, first = adj.indptr.tolist(), [], 0
     while first < adj.num_targets:
         last = first + 1
@@ -168,5 +169,5 @@ def _chunks(adj: Adjacency, size: int) -> list[_Chunk]:
         out.append((slice(first, last), edges, part))
         first = last
     if not adj.indptr.is_inference():
-        _CHUNKS.put(adj.indptr, {**by_size, size: out})
+        _CHUNKS.put(adj.indptr, {**by_size, size: (weakref.ref(adj.indices), out)})
     return out

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from hgraph import datasets
 from hgraph.data import Data, Parts
+from hgraph.errors import ArgumentError
 from hgraph.models import GraphClassifier, registry
 from hgraph.recipes.rows import run_rows
 from hgraph.train import build_model, fit_graphs
@@ -59,6 +60,8 @@ def run(
     Raises:
         ArgumentError: a name in ``only`` that the recipe does not have.
     """
+    if seeds is not None and seeds > recipe["seeds"]:
+        raise ArgumentError("seeds", f"at most {recipe['seeds']}, the number of folds", seeds)
     loaded: dict[str, tuple[list[Data], dict[str, Parts]]] = {}
 
     def train(row: dict[str, Any], seed: int, epochs: int) -> dict[str, Any]:

@@ -87,8 +87,8 @@ class Adjacency(EdgeList):
         Raises:
             ArgumentError: a mask of the wrong shape or dtype.
         """
-        if mask.dtype != torch.bool or mask.shape != self.indices.shape:
-            got = f"{mask.dtype} {list(mask.shape)}"
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != self.indices.shape:
+            got = f"{mask.dtype} {list(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
             raise ArgumentError("mask", f"booleans [{self.num_edges}], one per edge", got)
         count = torch.cat([mask.new_zeros(1, dtype=self.indptr.dtype), mask.cumsum(0, dtype=self.indptr.dtype)])
         return Adjacency.trusted(

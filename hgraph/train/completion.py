@@ -76,6 +76,8 @@ def complete_triples(
                 scores = scores.float().index_put(
                     (row, ends[at]), scores.new_tensor(float("-inf"), dtype=torch.float32)
                 )
+                if bool(scores.isnan().any()):
+                    raise ArgumentError("model", "scores that are numbers", "NaN")
                 best = scores.topk(k)
                 found[rows] = best.values
                 nodes[rows] = torch.where(best.values > float("-inf"), best.indices, -1)
@@ -86,12 +88,14 @@ def _check(model: TripleModel, queries: Tensor, known: Tensor) -> None:
     for name, triples in (("queries", queries), ("known", known)):
         if not isinstance(triples, Tensor):
             raise ArgumentTypeError(name, "a tensor of triples [., 3]", type(triples).__name__)
+        if triples.is_floating_point() or triples.is_complex() or triples.dtype == torch.bool:
+            raise ArgumentTypeError(name, "whole numbers", str(triples.dtype))
         if triples.dim() != 2 or triples.shape[1] != 3:
             raise ArgumentError(name, "shape [., 3]", f"shape {list(triples.shape)}")
     if bool(((queries[:, [0, 2]] == -1).sum(1) != 1).any()):
         raise ArgumentError("queries", "-1 in either the head or the tail of each triple", "both or neither")
-    sizes = torch.tensor([model.num_nodes, model.num_relations, model.num_nodes], device=queries.device)
-    ends = queries.clamp(min=0) if len(queries) else queries
-    if bool((ends >= sizes).any()) or bool((queries < -1).any()) or bool((queries[:, 1] < 0).any()):
-        expected = f"ids of {model.num_nodes} nodes and {model.num_relations} relations"
-        raise ArgumentError("queries", expected, "ids out of range")
+    sizes = torch.tensor([model.num_nodes, model.num_relations, model.num_nodes])
+    expected = f"ids of {model.num_nodes} nodes and {model.num_relations} relations"
+    for name, triples, least in (("queries", queries.cpu(), torch.tensor([-1, 0, -1])), ("known", known.cpu(), 0)):
+        if bool((triples >= sizes).any()) or bool((triples < least).any()):
+            raise ArgumentError(name, expected, "ids out of range")

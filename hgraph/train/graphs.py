@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import real, whole
 from hgraph.data import Data, Parts, collate
+from hgraph.data.io import fingerprint
 from hgraph.data.labels import labeled
 from hgraph.errors import ArgumentError
 from hgraph.train.checkpoint import Checkpoint
@@ -19,7 +21,7 @@ from hgraph.train.loop import FitResult, descend, score_of, train_loop
 from hgraph.train.mode import eval_mode
 from hgraph.train.tasks import NodeTask, task_of
 
-__all__ = ["fit_graphs", "graph_labels", "graph_outputs"]
+__all__ = ["fit_graphs", "graph_labels", "graph_outputs", "graphs_digest"]
 
 _TOGETHER = 256  # examples per batch without gradients
 
@@ -95,6 +97,7 @@ def fit_graphs(
     task = task_of(y, parts.train) if task is None else task
     if task.class_weight is not None:
         raise ArgumentError("class_weight", "None, because the classes of a batch vary", task.class_weight)
+    parts.validate(len(examples))
     known = labeled(y)
     train, val = (part[known[part]] for part in (parts.train, parts.val))
     if not len(train):
@@ -107,6 +110,8 @@ def fit_graphs(
         "eval_every": eval_every,
     }
     settings |= {"schedule": None if schedule is None else [getattr(schedule, "__name__", repr(schedule)), epochs]}
+    if checkpoint is not None:  # on other data or parts, the training would go on towards something else
+        settings["data"] = graphs_digest(examples, parts)
     device = next(model.parameters()).device
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
 
@@ -115,7 +120,7 @@ def fit_graphs(
         for group in optimizer.param_groups:
             group["lr"] = lr if schedule is None else lr * schedule(epoch, epochs)
         total = 0.0
-        for ids in train[torch.randperm(len(train))].split(batch):
+        for ids in _batches(train[torch.randperm(len(train))], batch):
             part = collate([examples[i] for i in ids.tolist()]).to(device)
             every = torch.arange(len(ids), device=device)
             loss = task.loss(part.y, every)(model(part.x, part.structure, part.items))
@@ -131,6 +136,33 @@ def fit_graphs(
         optimizer=optimizer, devices=[device], epochs=epochs, seed=seed, label=label, eval_every=eval_every,
         patience=patience, save_every=save_every, log=log, progress=progress,
     )  # fmt: skip
+
+
+def _batches(ids: Tensor, size: int) -> list[Tensor]:
+    """Batches of that size; one example that is left over joins the batch before: a batch norm needs two nodes."""
+    batches = list(ids.split(size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def graphs_digest(examples: Sequence[Data], parts: Parts) -> str:
+    """SHA-256 of all graphs with their features and labels, and of the parts, in hexadecimal.
+
+    Use it to notice that data have changed since a training.
+
+    >>> from hgraph import Graph
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> one, none = Data(graph, torch.ones(2, 1), torch.tensor(0), target="graph"), torch.empty(0, dtype=torch.long)
+    >>> graphs_digest([one], Parts(none, none, none)) == graphs_digest([one, one], Parts(none, none, none))
+    False
+    """
+    together = collate([examples[i] for i in range(len(examples))])
+    digest = hashlib.sha256(fingerprint(together.structure).encode())
+    for tensor in (together.x, together.y, together.meta["batch"], parts.train, parts.val, parts.test):
+        content = tensor.detach().cpu().contiguous()
+        digest.update(f"{content.dtype} {list(content.shape)} ".encode() + content.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def graph_labels(examples: Sequence[Data]) -> Tensor:
@@ -175,7 +207,9 @@ def graph_outputs(model: nn.Module, examples: Sequence[Data], ids: Tensor | None
     torch.Size([3, 2])
     """
     device = next(model.parameters()).device
-    numbers = list(range(len(examples))) if ids is None else ids.tolist()
+    numbers = list(range(len(examples))) if ids is None else torch.as_tensor(ids).tolist()
+    if not all(0 <= number < len(examples) for number in numbers):
+        raise ArgumentError("ids", f"examples in 0 .. {len(examples) - 1}", f"{min(numbers)} .. {max(numbers)}")
     found = []
     with eval_mode(model):
         for first in range(0, len(numbers), _TOGETHER):

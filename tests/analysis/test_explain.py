@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from hgraph.analysis import counterfactual, draw_explanation, explain_node, fidelity
 from hgraph.errors import ArgumentError, ArgumentTypeError
-from hgraph.models import GAT, Stack
+from hgraph.models import GAT, GCN, HGNN, LINKX, Stack
 from hgraph.structure import Adjacency, Graph, Hypergraph
 from hgraph.testing import random_graph, random_hypergraph
 from hgraph.train import fit, seeded
@@ -89,20 +90,68 @@ def test_removal_is_the_difference_of_two_outputs(name, over, close):
     assert found.output == whole.item()
 
 
-@pytest.mark.parametrize(("name", "over"), PARTS)
-def test_gradients_match_finite_differences(name, over):
-    structure, x = STRUCTURES[name], features(9)
-    found = explain_node(network(structure), x, structure, 2, over=over, method="gradient", target=1)
-    nearly = explain_node(network(structure), x, structure, 2, over=over, method="removal", target=1)
-    assert found.scores.shape == nearly.scores.shape
+def scaled(structure, x, over, part, factor):
+    """The features and the structure with the weight of one part, or the features of one node, times a factor."""
+    factors = torch.ones(len(x) if over == "nodes" else 99, dtype=torch.float64)
+    factors[part] = factor
     if over == "nodes":
-        model, step = network(structure).eval(), 1e-6
-        for part in range(9):
-            up, down = x.clone(), x.clone()
-            up[part] *= 1 + step
-            down[part] *= 1 - step
-            slope = (model(up, structure) - model(down, structure))[2, 1] / (2 * step)
-            assert found.scores[part].item() == pytest.approx(slope.item(), abs=1e-6)
+        return x * factors[:, None], structure
+    old = lambda w, n: factors[:n] if w is None else w.double() * factors[:n]  # noqa: E731
+    if isinstance(structure, Graph):
+        return x, Graph(structure.adj.with_weight(old(structure.adj.weight, structure.num_edges)))
+    if over == "memberships":
+        v2e = structure.v2e.with_weight(old(structure.v2e.weight, structure.v2e.num_edges))
+        return x, dataclasses.replace(structure, v2e=v2e)
+    weight = old(structure.hyperedge_weight, structure.num_hyperedges)
+    return x, dataclasses.replace(structure, hyperedge_weight=weight)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize(("name", "over"), PARTS)
+def test_gradients_match_finite_differences(name, over, normalized):
+    """Also in networks that divide by degrees, where a part acts without the features of its ends."""
+    structure, x, step = STRUCTURES[name], features(9), 1e-6
+    model = network(structure).eval()
+    if normalized:
+        with seeded(0):
+            layer = GCN if isinstance(structure, Graph) else HGNN
+            model = layer(IN, 8, 3).double().eval()
+    found = explain_node(model, x, structure, 2, over=over, method="gradient", target=1)
+    for part in range(len(found.scores)):
+        up, down = (model(*scaled(structure, x, over, part, 1 + s))[2, 1] for s in (step, -step))
+        assert found.scores[part].item() == pytest.approx(((up - down) / (2 * step)).item(), abs=1e-7)
+
+
+@pytest.mark.parametrize("build", [lambda: GCN(IN, 8, 3), lambda: LINKX(IN, 8, 3, num_nodes=9)])
+def test_removal_of_any_part_that_matters_has_a_score(build):
+    """Through degrees and through vectors of neighbors, edges act that carry no features to the node."""
+    graph, x = STRUCTURES["graph"], features(9)
+    with seeded(0):
+        model = build().double().eval()
+    found = explain_node(model, x, graph, 2, method="removal", target=1)
+    for part in range(graph.num_edges):
+        lost = model(x, graph)[2, 1] - model(*without(graph, x, "edges", part))[2, 1]
+        assert found.scores[part].item() == pytest.approx(lost.item(), abs=1e-12)
+
+
+def test_explanations_inside_of_no_grad_and_inference_mode():
+    graph, x = STRUCTURES["graph"], features(9)
+    for method in ("gradient", "integrated", "mask", "removal"):
+        expected = explain_node(network(graph), x, graph, 2, method=method, steps=3)
+        with torch.no_grad():
+            assert torch.equal(
+                explain_node(network(graph), x, graph, 2, method=method, steps=3).scores, expected.scores
+            )
+    with torch.inference_mode(), pytest.raises(ArgumentError, match="inference_mode"):
+        explain_node(network(graph), x, graph, 2)
+
+
+def test_one_step_of_the_integral_is_at_its_middle():
+    graph, x = STRUCTURES["graph"], features(9)
+    one, slope = (
+        explain_node(network(graph), x, graph, 2, method=m, steps=1).scores for m in ("integrated", "gradient")
+    )
+    assert not torch.equal(one, slope)
 
 
 @pytest.mark.parametrize("name", ["graph", "weighted graph"])
@@ -231,6 +280,9 @@ def test_pictures(name, over):
         ),
         (lambda m, x, g: explain_node(m, x, g.adj, 0), ArgumentTypeError, "a Graph or Hypergraph"),
         (lambda m, x, g: counterfactual(m, x, g, 0, max_size=0), ArgumentError, "max_size"),
+        (lambda m, x, g: explain_node(m, x, g, 0).top(-1), ArgumentError, "count"),
+        (lambda m, x, g: draw_explanation(g, explain_node(m, x, g, 0), names=["a"]), ArgumentError, "names"),
+        (lambda m, x, g: explain_node(Stack("GCNConv", IN, 8, 1).double(), x, g, 0), ArgumentError, "C >= 2 classes"),
     ],
 )
 def test_errors(call, error, message):

@@ -110,3 +110,13 @@ def test_errors(encode):
         encode(torch.eye(3), 2)
     with pytest.raises(ArgumentError, match="0 or more, got negative"):
         encode(Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False, weight=torch.tensor([-1.0])), 1)
+
+
+def test_many_nodes_without_edges_and_weights_that_are_no_numbers():
+    none = Graph.from_edge_index([[], []], num_nodes=900, directed=False)
+    assert laplacian_encoding(none, 2).abs().sum() == 0
+    for weight in (float("nan"), float("inf")):
+        graph = Graph(random_graph(4, 6).adj.with_weight(torch.full((random_graph(4, 6).num_edges,), weight)))
+        for encode in (laplacian_encoding, random_walk_encoding):
+            with pytest.raises(ArgumentError, match="finite weights"):
+                encode(graph, 1)

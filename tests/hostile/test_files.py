@@ -158,7 +158,10 @@ def test_a_file_that_is_replaced_keeps_its_permissions(mode, tmp_path):
     path = tmp_path / "private"
     path.write_text("old", encoding="utf-8")
     path.chmod(mode)
-    files.write_atomically(path, b"new")
+    with files.writing(path, "wb") as file:
+        file.write(b"new")
+        (temporary,) = (p for p in tmp_path.iterdir() if p != path)
+        assert temporary.stat().st_mode & 0o777 == mode  # never readable by more people, whenever it is killed
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", mode)
 
 

@@ -211,6 +211,12 @@ def test_pooled_graphs_pass_gradients_to_the_scores():
     assert second.items.shape == (B, len(second.x))
 
 
+def test_of_every_example_one_node_stays():
+    x, items = inputs(11)
+    found = TopKPooling(D, ratio=1e-12).double()(x, structures(11, Graph), items)
+    assert [len(own) for own in members(found.items)] == [min(len(own), 1) for own in members(items)]
+
+
 def test_equal_scores_keep_the_first_nodes_and_a_zero_vector_is_finite():
     layer = TopKPooling(D)
     torch.nn.init.zeros_(layer.weight)
@@ -231,6 +237,7 @@ def test_equal_scores_keep_the_first_nodes_and_a_zero_vector_is_finite():
         (lambda x, i: VirtualNode(3)(x, i, torch.zeros(1, 3)), ArgumentError, "state"),
         (lambda x, i: TopKPooling(3, ratio=0.0), ArgumentError, "ratio"),
         (lambda x, i: TopKPooling(3)(x, i, i), ArgumentTypeError, "structure"),
+        (lambda x, i: TopKPooling(3)(x, random_graph(6, 9), batch_of(6)), ArgumentTypeError, "items_of"),
         (lambda x, i: SAGPooling(3, conv=GCNConv(3, 2))(x, random_graph(6, 9), i), ArgumentError, "conv"),
         (lambda x, i: TopKPooling(3)(x, random_graph(6, 9), items_of(batch_of(5), B)), ArgumentError, "items"),
     ],

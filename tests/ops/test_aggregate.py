@@ -159,6 +159,14 @@ def test_chunks_do_not_keep_a_structure(monkeypatch):
     assert [ref() for ref in alive] == [None, None]
 
 
+def test_structures_that_share_their_row_pointers_have_their_own_chunks(monkeypatch):
+    monkeypatch.setattr(module, "_edges_per_chunk", lambda adj, features: 2)
+    indptr, x = torch.arange(0, 9, 2, dtype=torch.int32), torch.arange(4.0).view(4, 1)
+    for indices in ([0, 1, 1, 2, 2, 3, 3, 0], [3, 3, 2, 2, 1, 1, 0, 0]):
+        adj = Adjacency.trusted(indptr=indptr, indices=torch.tensor(indices, dtype=torch.int32), num_sources=4)
+        close(aggregate(adj, lambda s: s, source=x), propagate(adj, x))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_gradients_are_rounded_once(monkeypatch, dtype):
     """2,049 ones from as many chunks: in half precision 1 + ... + 1 would stay at 2,048 or 256."""

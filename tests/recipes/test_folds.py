@@ -75,3 +75,8 @@ def test_degrees_are_one_hot():
 def test_unknown_names_are_refused(tmp_path):
     with pytest.raises(ArgumentError, match="data sets or models of the recipe"):
         recipes.reproduce("graph-folds", tmp_path, only=["core"])
+
+
+def test_there_are_ten_folds(tmp_path):
+    with pytest.raises(ArgumentError, match="at most 10, the number of folds"):
+        recipes.reproduce("graph-folds", tmp_path, seeds=11)

@@ -119,3 +119,25 @@ def test_errors(options, message):
 def test_a_training_that_diverges_says_so():
     with pytest.raises(TrainingError, match="smaller lr"):
         fit_graphs(network(), cycles(), parts(), epochs=30, lr=1e30, progress=False)
+
+
+def test_a_checkpoint_is_of_one_set_and_split(tmp_path):
+    options = {"batch": 5, "progress": False, "checkpoint": tmp_path / "c"}
+    fit_graphs(network(), cycles(), parts(), epochs=2, **options)
+    for examples, own in ((cycles()[1:] + cycles()[:1], parts()), (cycles(), Parts(parts().val, parts().train, NONE))):
+        with pytest.raises(ArgumentError, match="data: expected"):
+            fit_graphs(network(), examples, own, epochs=3, **options)
+
+
+def test_batch_norm_of_single_nodes():
+    """A graph of one node that is left over joins the batch before; alone it is refused by name."""
+    examples = [Data(random_graph(1, 0), torch.ones(1, 4) * i, torch.tensor(i % 2), target="graph") for i in range(5)]
+    ids = Parts(torch.arange(5), NONE, NONE)
+    assert len(fit_graphs(network(norm="batch"), examples, ids, epochs=1, batch=2, progress=False).history) == 1
+    with pytest.raises(ArgumentError, match="at least two nodes in training"):
+        fit_graphs(network(norm="batch"), examples, ids, epochs=1, batch=1, progress=False)
+
+
+def test_ids_out_of_range():
+    with pytest.raises(ArgumentError, match="examples in 0 .. 3, got 77"):
+        graph_outputs(network(), cycles(4), [77])
