@@ -115,7 +115,7 @@ def read(path: str | os.PathLike[str]) -> Dataset[Data]:
     """Read a data set written by `save`; every file is verified by its hash in the card before it is used.
 
     Raises:
-        DataError: a file is missing or has another hash than the card says, or the files contradict each other.
+        DataError: a file is missing or its hash is not that of the card, or the files contradict each other.
     """
     path = valid_path(path, "name")
     head = _checked_head(path)

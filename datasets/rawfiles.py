@@ -30,7 +30,7 @@ class Files:
         place: a zip archive or a folder.
 
     Raises:
-        DataError: it is neither, or does not have exactly one such folder.
+        DataError: ``place`` is neither a zip archive nor a folder, or does not have exactly one folder with ``raw/``.
     """
 
     def __init__(self, place: Path) -> None:
@@ -96,7 +96,7 @@ def integers(files: Files, name: str, width: int) -> torch.Tensor:
     """A comma-separated file of integers, as [rows, width].
 
     Raises:
-        DataError: the file has another format.
+        DataError: the file does not have this format.
     """
     return _table(files, name, np.int64, width)
 

@@ -143,7 +143,7 @@ def check_channels(**channels: int) -> None:
 
 
 def check_dtype(name: str, x: Tensor, weight: Tensor) -> None:
-    """Reject features of another dtype than a layer's weights; autocast converts floating-point dtypes."""
+    """Reject features whose dtype is not that of a layer's weights; autocast converts floating-point dtypes."""
     if x.dtype == weight.dtype or (x.is_floating_point() and torch.is_autocast_enabled(x.device.type)):
         return
     raise ArgumentTypeError(

@@ -206,7 +206,7 @@ def _claimed(target: Path, create: Callable[[Path], int | None]) -> Iterator[tup
 
 
 def _stem(target: Path) -> str:
-    """What all temporary names of a target begin with; a hash stands for a name that leaves no room for more."""
+    """The common prefix of all temporary names of a target; a name that is too long is replaced by its hash."""
     name = target.name
     if len(os.fsencode(name)) + len("..01234567.tmp") > _LONGEST_NAME:
         name = hashlib.sha256(os.fsencode(name)).hexdigest()

@@ -8,13 +8,13 @@ from typing import Any
 
 __all__ = ["Report", "aligned", "escaped", "format_value"]
 
-# Signs that begin HTML, a column, a link or emphasis in Markdown -> references to them, which are only text. Backticks
-# stay: what they enclose is text, too.
+# Characters that begin HTML, a column, a link or emphasis in Markdown -> HTML references, which are shown as text.
+# Backticks are not replaced: what they enclose is text, too.
 _SIGNS = str.maketrans({sign: f"&#{ord(sign)};" for sign in "&<>|[]*\\"})
 
 
 class Report:
-    """A Markdown page; each method adds a part below the others and returns the report.
+    """A Markdown page; each method appends a part and returns the report.
 
     Use it when a command writes ``report.md``. Names and values from files are escaped, so that they cannot add
     columns, lines or HTML.
@@ -25,7 +25,7 @@ class Report:
     >>> print(Report("cora: GCN").figures({"test_accuracy": 0.813}).command("hgraph train cora --model gcn"))
     # cora: GCN
     <BLANKLINE>
-    | figure | value |
+    | metric | value |
     |---|---:|
     | test accuracy | 0.8130 |
     <BLANKLINE>
@@ -46,16 +46,16 @@ class Report:
         return self
 
     def section(self, title: str) -> Report:
-        """A heading."""
+        """A second-level heading."""
         return self.text(f"## {title}")
 
     def bullets(self, items: Iterable[str], *, markdown: bool = False) -> Report:
-        """A list of texts, or of Markdown lines; none adds nothing."""
+        """A bullet list of strings, or of Markdown lines; an empty list adds nothing."""
         lines = [f"- {item if markdown else escaped(item)}" for item in items]
         return self.text("\n".join(lines)) if lines else self
 
     def picture(self, caption: str, file: str) -> Report:
-        """A picture of the run folder."""
+        """A picture from the run folder."""
         return self.text(f"![{escaped(caption)}]({file})")
 
     def table(self, rows: Sequence[Sequence[str]], *, align: str = "right", links: bool = False) -> Report:
@@ -63,7 +63,7 @@ class Report:
 
         Args:
             rows: the cells, header first.
-            align: of all columns but the first, ``"right"`` for numbers or ``"left"`` for texts.
+            align: alignment of all columns but the first, ``"right"`` for numbers or ``"left"`` for text.
             links: whether the header has Markdown links, which are not escaped.
         """
         header, *rest = rows
@@ -72,20 +72,20 @@ class Report:
         return self.text("\n".join([*lines, *(_line(map(escaped, row)) for row in rest)]))
 
     def figures(self, values: Mapping[str, Any]) -> Report:
-        """A table of measured numbers, with `format_value`."""
+        """A table of metrics, formatted by `format_value`."""
         rows = [[name.replace("_", " "), format_value(value)] for name, value in values.items()]
-        return self.table([["figure", "value"], *rows])
+        return self.table([["metric", "value"], *rows])
 
     def settings(self, config: Mapping[str, Any], *, omit: Sequence[str] = ("command",)) -> Report:
-        """A section with the settings of a run, without those that are None."""
+        """A section with the settings of a run, except those that are None."""
         given = {name: value for name, value in config.items() if name not in omit and value is not None}
         rows = [[name.replace("_", " "), _setting(value)] for name, value in given.items()]
         return self.section("Settings").table([["setting", "value"], *rows], align="left")
 
     def command(self, command: str, title: str = "## Reproduce") -> Report:
-        """A command in a box, below a line that says what it does."""
+        """A command in a code block, below its title."""
         longest = max((len(run) for run in re.findall("`+", command)), default=0)
-        fence = "`" * max(3, longest + 1)  # a shorter run of backticks does not end the box
+        fence = "`" * max(3, longest + 1)  # a shorter run of backticks does not end the block
         return self.text(title, f"{fence}\n{command}\n{fence}")
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Report:
 
 
 def escaped(text: str) -> str:
-    """Text on one line that Markdown shows as it is, whatever signs it has.
+    """Text on one line, escaped so that Markdown shows every character as it is.
 
     >>> escaped("<b>|[x](y)")
     '&#60;b&#62;&#124;&#91;x&#93;(y)'
@@ -103,7 +103,7 @@ def escaped(text: str) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A number for people: four decimals, or four digits of very small and very large ones; None is ``-``.
+    """Format a number: four decimals, or four significant digits if it is very small or large; None becomes ``-``.
 
     >>> [format_value(value) for value in (0.5, 0.001, 12345, 1.5e9, None, "adam")]
     ['0.5000', '0.001', '12,345', '1.5e+09', '-', 'adam']

@@ -33,7 +33,7 @@ the same row checks this.
 
 `make pages` generates this page from the `checked` and `reported` marks of the tests. Do not edit it by hand.
 """
-_REPORTS = """## Bug reports of other libraries, tested on hgraph
+_REPORTS = """## Bugs reported in other libraries, tested on hgraph
 
 Public bug reports of other libraries, summarized in our words, and what hgraph does in the same case.
 

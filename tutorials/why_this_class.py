@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Why this class?
 #
-# A network over a hypergraph predicts a class. Which hyperedges made it do so? This tutorial plants a cause, trains a
-# network, and asks four methods for it; then it looks at real data.
-# Run it with `python tutorials/why_this_class.py`; it takes some ten seconds and writes `why.png`.
+# A network over a hypergraph predicts a class. Which hyperedges is the prediction based on? This tutorial builds data
+# with a known cause, trains a network, and compares four methods that look for the cause. Then it uses real data.
+# Run it with `python tutorials/why_this_class.py`; it takes about ten seconds and writes `why.png`.
 
 # %%
 import random
@@ -17,10 +17,10 @@ from hgraph.models import HGNNP, Stack
 from hgraph.train import fit, seeded
 
 # %% [markdown]
-# ## A planted cause
+# ## A known cause
 #
-# Eighty people meet in seventy groups. Eight of them have a cold, which the second feature tells. Whoever was in a
-# group with one of them is in class 1. So the cause of a prediction is known: the groups with a cold in them.
+# Eighty people meet in seventy groups. Eight people have a cold; their second feature is 1. Everyone who was in a group
+# with one of them is in class 1. So the cause of a prediction is known: the groups with a member who has a cold.
 
 # %%
 draw = random.Random(1)
@@ -39,11 +39,12 @@ predicted = model(x, meetings).argmax(1)
 print(f"{float((predicted == y).float().mean()):.0%} of the people are classified correctly")
 
 # %% [markdown]
-# ## Four answers
+# ## Four methods
 #
 # `explain_node` scores every hyperedge. For eight people in class 1, we count how many of the hyperedges with the best
-# scores are causes. A gradient tells how the output changes if a weight changes a little; integrated gradients follow
-# the weights from 0 to their values; masks are learned; removal computes the output again without each hyperedge.
+# scores are causes. The gradient says how the output changes with a small change of a weight; integrated gradients
+# average it while all weights grow from 0 to their values; masks are learned; removal recomputes the output without
+# each hyperedge.
 
 # %%
 people = [v for v in range(80) if y[v] == 1 and predicted[v] == 1 and v not in cold][:8]
@@ -57,8 +58,8 @@ for method in ("gradient", "integrated", "mask", "removal"):
 # %% [markdown]
 # ## How good is an explanation without a known cause?
 #
-# `fidelity` removes the best parts and looks at the probability of the class; it also keeps only these. A good
-# explanation lowers the probability when it is removed, and suffices when it is kept.
+# `fidelity` measures the probability of the class without the best parts, and with only these. Without the parts of a
+# good explanation, the probability is much lower; with only these parts, it is about the same.
 
 # %%
 someone = people[0]

@@ -128,7 +128,7 @@ def from_tables(
             none), ``"first"`` uses the first.
         separator: separates the members in a cell; None chooses the first of semicolon, bar, tab, comma and space
             that occurs.
-        node_type: a column of ``nodes`` with the kind of each node, for networks over triples such as HGT; it is also a
+        node_type: a column of ``nodes`` with the type of each node, for networks over triples such as HGT; it is also a
             feature. ``meta["node_type"]`` [N] indexes ``meta["type_names"]``.
         knn: number of neighbors: instead of ``hyperedges`` or ``edges``, each node gets a hyperedge of itself and the
             nodes with the nearest features, see `hgraph.builders.knn_hypergraph`. A production split recomputes it

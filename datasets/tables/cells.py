@@ -60,7 +60,7 @@ def text(value: Any, decimal: str | None = None) -> str:
 
     Args:
         value: text, a number, a boolean, a date or time, an identifier, a scalar of numpy, pandas or pyarrow.
-        decimal: the sign before the fraction of a number that is no text; None is the point.
+        decimal: the decimal separator in texts that are numbers; None means a period.
 
     Raises:
         TypeError: any other type, whose printed form would be read as a word.

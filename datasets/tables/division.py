@@ -82,7 +82,7 @@ def given(table: Table, column: str, labeled: Tensor) -> tuple[Tensor, Tensor, T
     """Read the parts from a column: train, val (valid, validation, dev) or test; an empty cell is in no part.
 
     Raises:
-        DataError: another word; the message gives file, line and column.
+        DataError: an unknown part; the message gives file, line and column.
     """
     part = np.full(table.num_rows, -1)
     start = 0

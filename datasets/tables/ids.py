@@ -79,7 +79,7 @@ def unknown_id(cell: str, index: Mapping[str, int], what: str, known: str) -> tu
     """The expected value, the given value and the hint for an unknown id."""
     expected = f"the id of a {what}" + (f" of {known}" if known else "")
     near = nearest(cell, index)
-    add = f"dd a row for it to {known}, with empty cells for what is not known" if cell and known else ""
+    add = f"dd a row for it to {known}, with empty cells for missing values" if cell and known else ""
     hint = f"A{add}" if add else ""
     if near is not None:
         hint = f"Did you mean {near!r}?" + (f" If not, a{add}" if add else "")
@@ -87,7 +87,7 @@ def unknown_id(cell: str, index: Mapping[str, int], what: str, known: str) -> tu
 
 
 def nearest(text: str, index: Mapping[str, int]) -> str | None:
-    """The known text that is most similar, or None; compares only some thousands of candidates."""
+    """The most similar known name, or None; compares at most a few thousand candidates."""
     plain = text.strip().casefold()
     if not plain:
         return None

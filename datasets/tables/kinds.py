@@ -218,7 +218,7 @@ def read(
         mark: the unit of every number, such as ``"%"``.
 
     Raises:
-        DataError: a cell that is not what the kind says; names file, line and column.
+        DataError: a cell does not fit the kind; the message gives file, line and column.
     """
     key = (name, f"{kind} {mark} {table.decimal} but {sorted(missing)}")
     if key in table.parsed:

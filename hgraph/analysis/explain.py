@@ -1,4 +1,4 @@
-"""Explanations of a prediction for a node: which edges, hyperedges, memberships or nodes it depends on."""
+"""Explanations of a node's prediction: the edges, hyperedges, memberships or nodes that it depends on."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ class NodeExplanation:
     Args:
         node: the node.
         target: the class whose output is explained.
-        over: what has scores: ``"edges"`` (in the order of ``graph.adj``), ``"memberships"`` (in the order of
+        over: the parts that are scored: ``"edges"`` (in the order of ``graph.adj``), ``"memberships"`` (in the order of
             ``hypergraph.v2e``), ``"hyperedges"`` or ``"nodes"``.
-        scores: one per part; positive ones support the class. 0 where the prediction does not depend on a part.
-        reached: booleans, the parts at the nodes on whose features the output depends; only these can have a score.
-        method: how they were computed.
-        output: the output for the class.
+        scores: one per part; positive scores support the class, and 0 means that the prediction does not depend on it.
+        reached: booleans, one per part: whether it contains nodes on whose features the output depends. All other
+            scores are 0.
+        method: the method that computed the scores.
+        output: the network's output for the class.
 
     >>> found = NodeExplanation(0, 1, "edges", torch.tensor([0.1, 0.9]), torch.tensor([True, True]), "mask", 2.0)
     >>> found.top(1).tolist()
@@ -73,26 +74,26 @@ def explain_node(
 
     Use it to see why a network predicts a class; `fidelity` measures how good an explanation is.
 
-    With multipliers :math:`m_i`, all 1, of the weights of edges, memberships or hyperedges, or of the features of
-    nodes, and f the output for the class:
+    Let multipliers :math:`m_i = 1` scale the weights of edges, memberships or hyperedges, or the features of nodes,
+    and let f be the output for the class:
 
     - ``"gradient"``: :math:`\partial f / \partial m_i`;
-    - ``"integrated"``: :math:`\int_0^1 \partial f(\alpha m) / \partial m_i \, d\alpha`; the scores sum to
-      f(1) - f(0), but where a layer takes means, whose value does not depend on the scale of all weights, they do not
-      tell much;
-    - ``"mask"``: masks :math:`m_i = \sigma(\theta_i)` that keep the class probable and are small and nearly 0 or 1;
-    - ``"removal"``: f minus its value without the part. It works for every layer, also for those that ignore weights,
-      with one forward pass per part.
+    - ``"integrated"``: :math:`\int_0^1 \partial f(\alpha m) / \partial m_i \, d\alpha`. The scores sum to f(1) - f(0).
+      They say little about layers that take means, whose value does not depend on the scale of all weights;
+    - ``"mask"``: learned masks :math:`m_i = \sigma(\theta_i)`, trained to keep the class probable, to be small, and to
+      be close to 0 or 1;
+    - ``"removal"``: f minus its value without the part, with one forward pass per part. It works for every layer, even
+      one that ignores weights.
 
     Args:
         model: a network of (x, structure) to outputs [N, C]; it is used in eval mode and not changed.
         x: [N, F] features.
         structure: a `Graph` or `Hypergraph`.
         node: the node whose prediction is explained.
-        over: what is scored; None is the edges of a graph and the hyperedges of a hypergraph.
+        over: the parts that are scored; None means the edges of a graph or the hyperedges of a hypergraph.
         method: see above.
-        target: the class; None is the predicted one.
-        steps: how often the network is called for masks (None is 200) or for the integral (None is 64).
+        target: the class; None means the predicted class.
+        steps: number of training steps of masks (default 200) or of points of the integral (default 64).
         seed: seed of the initial masks.
 
     Raises:
@@ -133,22 +134,22 @@ def explain_node(
 def fidelity(
     model: nn.Module, x: Tensor, structure: Structure, found: NodeExplanation, *, top_k: int
 ) -> dict[str, float]:
-    r"""How good an explanation is: what happens without its best parts, and with these alone.
+    r"""Measure an explanation: the class probability without its best parts, and with only these.
 
-    Use it to compare methods.
+    Use it to compare the methods of `explain_node`.
 
     .. math:: \text{fidelity} = p(G) - p(G \setminus T), \qquad \text{sufficiency loss} = p(G) - p(T), \qquad
               \text{sparsity} = 1 - |T| / |R|
 
-    with p the probability of the class, T the best k parts, and R the parts that reach the node. A good explanation has
-    a high fidelity and a low sufficiency loss. ``"probability"`` is p(G).
+    with p the probability of the class, T the best k parts, and R all parts that the prediction can depend on. A good
+    explanation has a high fidelity and a low sufficiency loss. ``"probability"`` is p(G).
 
     Args:
         model: as in `explain_node`.
         x: as in `explain_node`.
         structure: as in `explain_node`.
         found: the explanation.
-        top_k: k.
+        top_k: k, number of parts.
 
     Source: Yuan et al., "Explainability in Graph Neural Networks: A Taxonomic Survey", TPAMI 2023, eq. 4 to 8.
 
@@ -177,11 +178,11 @@ def counterfactual(
     over: Over | None = None,
     max_size: int = 10,
 ) -> Tensor | None:
-    """The parts whose removal changes the predicted class, found greedily; None if ``max_size`` of them do not.
+    """Find parts whose removal changes the predicted class, greedily; None if ``max_size`` of them are not enough.
 
-    Use it to answer what would have to be different.
+    Use it to find out what would have to change for another prediction.
 
-    In each step, the part is removed whose removal lowers the output of the class most against the best other class.
+    Each step removes the part that most reduces the margin between the class and the best other class.
 
     Args:
         model: as in `explain_node`.
@@ -227,16 +228,16 @@ def draw_explanation(
     labels: Tensor | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the best parts of an explanation with positive scores, as wide as their scores, around the node.
+    """Draw the node with the parts of highest positive score; widths of edges and hyperedges show their scores.
 
-    Use it beside the numbers; the title has the number of parts that are drawn.
+    Use it together with the numbers; the title says how many parts are drawn.
 
     Args:
         structure: the structure of the explanation.
         found: the explanation.
         top_k: the largest number of parts.
-        names: [N] names of the nodes; None is their numbers.
-        labels: [N] classes, for the colors; None has one color.
+        names: [N] names of the nodes; None uses their numbers.
+        labels: [N] classes, for the colors; None uses one color.
         ax: axes to draw into, or None for new ones.
 
     >>> from hgraph.models import GCN
@@ -261,7 +262,7 @@ def draw_explanation(
 
 
 def _part(structure: Structure, found: NodeExplanation, chosen: Tensor) -> tuple[Structure, Tensor]:
-    """The chosen parts with their scores as weights, on the nodes that they have, and the ids of these."""
+    """The chosen parts with their scores as weights, on their nodes only, and the ids of these nodes."""
     scores, touched = found.scores.float(), torch.zeros(structure.num_nodes, dtype=torch.bool, device=chosen.device)
     touched[found.node] = True
     if found.over == "nodes":

@@ -1,4 +1,4 @@
-"""How explanations are computed: the outputs for a node with some parts of a structure scaled or removed."""
+"""Computation of explanations: a node's output when parts of the structure are scaled or removed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Explained:
         return out
 
     def kept(self, keep: Tensor | None) -> Tensor:
-        """The outputs [C] for the node, with some parts alone."""
+        """The outputs [C] for the node, with only the parts in ``keep``."""
         x, structure = self.x, self.structure
         if keep is None:
             pass
@@ -76,7 +76,7 @@ class Explained:
 
     @torch.no_grad()
     def probability(self, keep: Tensor | None) -> float:
-        """The probability of the class with some parts alone."""
+        """The probability of the class with only the parts in ``keep``."""
         return float(self.kept(keep).softmax(-1)[self.target])
 
     @torch.no_grad()
@@ -87,7 +87,7 @@ class Explained:
         return float(outputs[self.target] - others.max()) if len(others) else float("inf")
 
     def by_gradient(self, steps: int) -> Tensor:
-        """The gradient by the multipliers at 1, or its mean along the way from 0."""
+        """The gradient with respect to the multipliers, at 1 (one step) or averaged from 0 to 1."""
         total = torch.zeros(self.count, device=self.x.device, dtype=self.x.dtype)
         for step in range(steps):
             at = (step + 0.5) / steps if steps > 1 else 1.0  # the midpoint rule
@@ -96,7 +96,7 @@ class Explained:
         return total
 
     def by_mask(self, reached: Tensor, steps: int, seed: int) -> Tensor:
-        """Masks that keep the class probable and are small; all 0 if they change nothing."""
+        """Learned masks that are small and keep the class probable; all 0 if the output does not depend on them."""
         generator = torch.Generator().manual_seed(seed)
         theta = torch.randn(self.count, generator=generator).to(self.x) * 0.1 + 1
         theta.requires_grad_()
@@ -117,7 +117,7 @@ class Explained:
 
     @torch.no_grad()
     def by_removal(self, reached: Tensor) -> Tensor:
-        """The output minus that without each part."""
+        """The output minus the output without the part, for each part."""
         scores, keep = torch.zeros(self.count, device=self.x.device, dtype=self.x.dtype), torch.ones_like(reached)
         before = self.kept(None)[self.target]
         for i in reached.nonzero().flatten().tolist():
@@ -153,7 +153,7 @@ def _count(structure: Structure, over: Over) -> int:
 
 
 def checked(structure: Any, over: Over | None) -> Over:
-    """The kind of parts; None is the edges of a graph and the hyperedges of a hypergraph."""
+    """Check the kind of parts; None means the edges of a graph or the hyperedges of a hypergraph."""
     if not isinstance(structure, (Graph, Hypergraph)):
         raise ArgumentTypeError("structure", "a Graph or Hypergraph", type(structure).__name__)
     known: Any = _OVER[type(structure)]
@@ -165,7 +165,7 @@ def checked(structure: Any, over: Over | None) -> Over:
 def reached(network: Callable[..., Tensor], x: Tensor, structure: Structure, node: int, over: Over) -> Tensor:
     """The parts at the nodes on whose features the outputs for the node depend."""
     nodes, made = torch.zeros(len(x), dtype=torch.bool, device=x.device), torch.Generator().manual_seed(0)
-    for draw in range(_DRAWS):  # a unit may be off at one input
+    for draw in range(_DRAWS):  # several inputs, because a ReLU may have no gradient at one of them
         moved = torch.randn(x.shape, generator=made).to(x) * x.std().nan_to_num() if draw else torch.zeros_like(x)
         with torch.enable_grad():
             given = (x.detach() + moved).requires_grad_()

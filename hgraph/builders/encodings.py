@@ -1,4 +1,4 @@
-"""Encodings: features of nodes that tell where they are in a structure, for layers that cannot see it."""
+"""Positional encodings: node features computed from the structure, for layers that do not use it."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _NUMBERS = 1 << 24  # in the probabilities of one block of starting nodes
 def laplacian_encoding(structure: Graph | Hypergraph, num_vectors: int) -> Tensor:
     r"""The eigenvectors of the normalized Laplacian with the smallest eigenvalues, without the first.
 
-    Use it as additional features for layers that see all nodes at once, such as `hgraph.nn.GPSConv`. In training, flip
-    the sign of each column at random: eigenvectors have no sign.
+    Use it as additional features for layers with attention to all nodes, such as `hgraph.nn.GPSConv`. In training, flip
+    the sign of each column at random, because the sign of an eigenvector is arbitrary.
 
     .. math:: L v_k = \lambda_k v_k, \qquad L = I - D^{-1/2} A D^{-1/2} \quad\text{or}\quad
               L = I - D_v^{-1/2} H W D_e^{-1} H^\top D_v^{-1/2}
 
-    for graphs, whose edges count in both directions, and for hypergraphs. Column k is :math:`v_{k+1}`, of length one,
-    with the sign that makes its largest entry positive. The eigenvalue 0 has an eigenvector for each connected
-    component, and the first of these is left out.
+    for graphs, with edges in both directions, and for hypergraphs. Column k is :math:`v_{k+1}`, of length one, with the
+    sign that makes the entry of largest absolute value positive. The eigenvalue 0 has one eigenvector per connected
+    component; only the first is left out.
 
     Args:
         structure: a graph or hypergraph of N nodes; weights must not be negative.
         num_vectors: K, the number of columns.
 
     Returns:
-        [N, K] float32; columns beyond the N - 1 that exist are 0.
+        [N, K] float32. Only N - 1 eigenvectors are left, so further columns are 0.
 
     Raises:
         ArgumentError: negative weights, or less than one column.
@@ -65,17 +65,18 @@ def laplacian_encoding(structure: Graph | Hypergraph, num_vectors: int) -> Tenso
 
 
 def random_walk_encoding(structure: Graph | Hypergraph, num_steps: int) -> Tensor:
-    r"""The probabilities that a random walk is back at its start after 1, 2 ... K steps.
+    r"""The probabilities that a random walk is back at its start after 1, 2, ..., K steps.
 
-    Use it as additional features where the neighborhood of a node matters, as the rings of molecules; it has no signs
-    to choose.
+    Use it as additional features where the neighborhood of a node matters, such as the rings of molecules. Unlike
+    eigenvectors, it has no arbitrary signs.
 
     .. math:: p_{ik} = (P^k)_{ii}, \qquad P = D^{-1} A \quad\text{or}\quad P = D_v^{-1} H W D_e^{-1} H^\top
 
-    for graphs, over the edges in both directions, and for hypergraphs, where a walk goes to a hyperedge and on to one
-    of its members. A node without neighbors gets 0.
+    for graphs, with edges in both directions, and for hypergraphs, where a walk goes to a hyperedge and from there to
+    one of its members. A node without neighbors gets 0.
 
-    The cost is K steps for each node of the largest connected component, so it suits batches of many small structures.
+    The cost is K steps for each node of the largest connected component, so it is cheap for batches of many small
+    structures.
 
     Args:
         structure: a graph or hypergraph of N nodes; weights must not be negative.
@@ -155,7 +156,7 @@ def _affinity(structure: Graph | Hypergraph) -> _Affinity:
     of = None if isinstance(structure, Graph) else structure.hyperedge_weight
     columns = np.ones(adj.num_sources) if of is None else of.detach().double().cpu().numpy()
     if (weight < 0).any() or (columns < 0).any():
-        raise ArgumentError("weight", "weights of 0 or more", "negative ones")
+        raise ArgumentError("weight", "weights of 0 or more", "negative weights")
     parts = (weight, adj.indices.cpu().numpy(), adj.indptr.cpu().numpy())
     matrix = csr_array(parts, shape=(adj.num_targets, adj.num_sources), copy=True)  # the sums change it in place
     matrix.sum_duplicates()
@@ -165,7 +166,7 @@ def _affinity(structure: Graph | Hypergraph) -> _Affinity:
 
 
 def _inverse(values: np.ndarray, power: float) -> np.ndarray:
-    """A negative power, and 0 of 0."""
+    """values ** -power, and 0 where a value is 0."""
     return np.where(values > 0, np.where(values > 0, values, 1.0) ** -power, 0.0)
 
 

@@ -130,7 +130,7 @@ def bench(
 
 
 def _check_own(file: Path) -> None:
-    """Refuse to replace a table of something else, or the picture of a table that is not there."""
+    """Refuse to replace a table that is not of this command, or a picture without its table."""
     picture = file.with_suffix(".png")
     foreign = picture if picture.exists() and not file.exists() else None
     if file.exists():
@@ -138,7 +138,7 @@ def _check_own(file: Path) -> None:
             foreign = None if lines.readline(64).startswith(b"suite,case,") else file
     if foreign is not None:
         hint = "Choose another folder, or move the file"
-        raise ArgumentError("out", "a folder whose files of these names are of hgraph bench", str(foreign), hint)
+        raise ArgumentError("out", "a folder without files that hgraph bench did not write", str(foreign), hint)
 
 
 def _suffix(threads: int, allocator: Allocator, device: str) -> str:

@@ -72,7 +72,7 @@ def build(
         ),
     ] = None,
     node_type: Annotated[
-        str | None, typer.Option(help="Column of the nodes file with the kind of each node, for triples: see hgt.")
+        str | None, typer.Option(help="With triples: column of the nodes file with the type of each node, used by hgt.")
     ] = None,
     knn: Annotated[
         int | None,

@@ -30,7 +30,7 @@ _SHOWN = 10  # names that --describe prints
 
 @dataclass(frozen=True)
 class Query:
-    """What to complete: the names given as options, and how many nodes to print."""
+    """The triple to complete, from the options, and the number of nodes to print."""
 
     head: str | None = None
     relation: str | None = None
@@ -62,11 +62,11 @@ def complete(
     root: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the nodes that best complete the triples of a file, or the one given as options.
+    """Write the nodes that best complete the triples of a file, or the triple of the options.
 
     Raises:
-        ArgumentError: neither or both of a file and options, or an unknown name.
-        DataError: a row without relation, or with both ends or none; the message gives the line.
+        ArgumentError: both a file and the options, neither of them, or an unknown name.
+        DataError: a row without a relation, or with both head and tail, or neither; the message gives the line number.
     """
     from hgraph.train import complete_triples
 
@@ -83,11 +83,11 @@ def complete(
     lines = _lines(kg, queries, found.nodes.tolist(), found.scores.tolist())
     sign = reading.delimiter or ("\t" if out is not None and out.suffix.lower() == ".tsv" else ",")
     _write(lines, out, rows, run, as_json, sign)
-    LOG.info("%s triples completed, without those that are known", f"{len(queries):,}")
+    LOG.info("%s queries completed; known triples are left out", f"{len(queries):,}")
 
 
 def describe(run: Path, root: Path | None, as_json: bool) -> None:
-    """Print what a query may contain."""
+    """Print the names that a query may contain."""
     _, split, _ = load_run(run, root)
     kg = split.train
     nodes, relations = (list(names or map(str, range(n))) for names, n in (
@@ -97,9 +97,9 @@ def describe(run: Path, root: Path | None, as_json: bool) -> None:
         typer.echo(json.dumps({"columns": list(_PARTS), "relations": relations, "num_nodes": len(nodes)}))
         return
     some, more = ", ".join(relations[:_SHOWN]), len(relations) - _SHOWN
-    typer.echo(f"head      one of {len(nodes):,} nodes, such as {nodes[0]}; empty or ? to find it")
+    typer.echo(f"head      one of {len(nodes):,} nodes, such as {nodes[0]}; empty or ? if it is to be found")
     typer.echo(f"relation  {some}" + (f", ... ({len(relations):,} in total)" if more > 0 else ""))
-    typer.echo("tail      as head; leave one of the two empty")
+    typer.echo("tail      as head; exactly one of the two must be empty or ?")
 
 
 def _check_one_source(rows: Path | None, query: Query) -> None:
@@ -108,7 +108,7 @@ def _check_one_source(rows: Path | None, query: Query) -> None:
         raise ArgumentError(next(iter(names)), "no value together with a file of triples", str(rows))
     if rows is None and (query.relation is None or (query.head is None) == (query.tail is None)):
         got = " and ".join(f"--{name}" for name in names) or "none"
-        hint = "Or pass a file with the columns head, relation and tail, one of head and tail empty"
+        hint = "You can also pass a file with the columns head, relation and tail, where either head or tail is empty"
         raise ArgumentError("rows", "--head and --relation, or --relation and --tail", got, hint)
 
 
@@ -140,7 +140,7 @@ def _read(kg: KnowledgeGraph, rows: Path, reading: TableOptions) -> list[tuple[i
     for row, cells in enumerate(zip(*columns, strict=True)):
         head, relation, tail = (None if cell in _UNKNOWN else cell for cell in cells)
         if relation is None or (head is None) == (tail is None):
-            expected = "a relation and either a head or a tail, the other one empty or ?"
+            expected = "a relation and either a head or a tail; the other is empty or ?"
             raise wrong(table.place(row), expected, ", ".join(map(repr, cells)))
         try:
             queries.append(_numbers(kg, (head, relation, tail)))

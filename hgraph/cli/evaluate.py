@@ -48,7 +48,7 @@ def evaluate(
         return
     if config.get("kind") == graphs.KIND:
         if dataset is not None:
-            raise ArgumentError("dataset", "no value, because this is a run of graphs", repr(dataset))
+            raise ArgumentError("dataset", "no value, because this run was trained on graphs", repr(dataset))
         graphs.evaluate_graphs(run, device, root, as_json)
         return
     if config.get("kind") == KIND:
@@ -60,7 +60,7 @@ def evaluate(
         return
     run_of = read_settings(run, config)
     if dataset is not None and run_of.model.data == "knowledge graph":
-        expected = f"no value, because {run_of.model.title} knows the relations of its own data set only"
+        expected = f"no value, because {run_of.model.title} has weights only for the relations of its own data set"
         raise ArgumentError("dataset", expected, repr(dataset))
     with nullcontext() if dataset is not None else naming("source", run / "config.json"):
         loaded = load(source_of(run, run_of, dataset), root=root, seed=run_of.seed)

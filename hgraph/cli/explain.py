@@ -43,13 +43,17 @@ class Method(Enum):
 
 @plain_errors
 def explain(
-    run: Annotated[Path, typer.Argument(help="A folder that `hgraph train` wrote, of a network of labeled nodes.")],
+    run: Annotated[Path, typer.Argument(help="Folder written by `hgraph train`, for labels of nodes.")],
     node: Annotated[str, typer.Option(help="Name of the node, or its number in a data set without names.")],
     over: Annotated[
-        Over | None, typer.Option(help="What is scored; default: edges of a graph, hyperedges of a hypergraph.")
+        Over | None, typer.Option(help="Parts that are scored; default: edges of a graph, hyperedges of a hypergraph.")
     ] = None,
     method: Annotated[
-        Method, typer.Option(help="integrated: integrated gradients; mask: learned; removal: works for every network.")
+        Method,
+        typer.Option(
+            help="gradient; integrated: integrated gradients; mask: learned masks; removal: the output without the "
+            "part, for every network."
+        ),
     ] = Method.INTEGRATED,
     target: Annotated[
         str | None, typer.Option("--class", help="Name of the class to explain; default: the predicted one.")
@@ -63,8 +67,8 @@ def explain(
 ) -> None:
     """Explain a prediction: the edges, hyperedges, memberships or nodes that it depends on most.
 
-    Positive scores support the class, negative ones speak against it. `without` is the probability of the class when
-    the printed parts are removed, `alone` when only they are kept.
+    Positive scores support the class, negative scores oppose it. `without` is the probability of the class when the
+    printed parts are removed; `alone` is its probability when only these parts remain.
     """
     from hgraph.analysis import draw_explanation, explain_node, fidelity
     from hgraph.files import writing
@@ -78,7 +82,7 @@ def explain(
     data = prepare(loaded, settings.model, settings.setting, settings.seed)
     data = encode_for_run(run, data, None, settings.source, root, settings.seed).to(device_of(device))
     if settings.model.data not in ("graph", "hypergraph"):
-        expected = "a run of a network over a graph or hypergraph"
+        expected = "the run of a network over a graph or hypergraph"
         raise ArgumentError("run", expected, f"{run}, a run of {settings.model.title}")
     name = "teacher" if settings.distilled else "model"
     network = load_weights(settings.networks(data)[name], run, name, data, loaded.name)

@@ -74,7 +74,7 @@ def train_graphs(
     """Train on batches of graphs, test, and write the run folder; resumes a stopped run.
 
     Returns:
-        The head of the printed results, the figures, and the report.
+        The first printed lines, the metrics, and the report.
     """
     from hgraph.train import cosine, fit_graphs
     from hgraph.train.plots import learning_curve
@@ -124,7 +124,7 @@ def network_of(
 
 def _check_model(model: ModelEntry) -> None:
     if model.data not in ("graph", "hypergraph") or model.of_one_graph:
-        expected = "a network over a graph that is not made for the nodes of one graph, such as gin or gcn"
+        expected = "a network over graphs or hypergraphs without parameters per node, such as gin, gcn or hgnn"
         raise ArgumentError("model", expected, model.name)
 
 
@@ -181,7 +181,7 @@ def _load(dataset: str, model: ModelEntry, root: Path | None, seed: int) -> Data
     from hgraph.data import Dataset
 
     if not is_of_graphs(dataset):
-        hint = "hgraph datasets list --task 'graph classification' lists them"
+        hint = "Run hgraph datasets list --task 'graph classification' to see them"
         raise ArgumentError("dataset", "a data set with one label per graph", repr(dataset), hint)
     loaded = datasets.load(dataset, root=root, seed=seed)
     adapt = as_graph if model.data == "graph" else as_hypergraph

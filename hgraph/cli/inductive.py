@@ -97,7 +97,7 @@ def with_new_nodes(data: Data, nodes: Path, links: dict[str, Path | None], readi
 
 
 def _as_built(data: Data, table: Table, roles: Collection[str]) -> dict[str, str]:
-    """The columns that had these roles when the data set was built, if the table has them."""
+    """Role -> the column that had it when the data set was built, if the table has this column."""
     saved = dict(data.meta.get("columns") or {})
     return {role: column for role, column in saved.items() if role in roles and column in table.columns}
 

@@ -70,13 +70,15 @@ def predict(
     decimal: DecimalOption = None,
     missing: MissingOption = None,
     head: Annotated[
-        str | None, typer.Option(help="Of a run of triples: the head; finds tails. With --relation.")
+        str | None, typer.Option(help="For a run on triples: the head whose tails are to be found; needs --relation.")
     ] = None,
-    relation: Annotated[str | None, typer.Option(help="Of a run of triples: the relation.")] = None,
+    relation: Annotated[str | None, typer.Option(help="For a run on triples: the relation.")] = None,
     tail: Annotated[
-        str | None, typer.Option(help="Of a run of triples: the tail; finds heads. With --relation.")
+        str | None, typer.Option(help="For a run on triples: the tail whose heads are to be found; needs --relation.")
     ] = None,
-    k: Annotated[int | None, whole("-k", help="Of a run of triples: number of nodes; default 10.")] = None,
+    k: Annotated[
+        int | None, whole("-k", help="For a run on triples: number of nodes found per triple; default 10.")
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Other data with the same columns; its unlabeled nodes are predicted.")
     ] = None,
@@ -98,9 +100,9 @@ def predict(
     present), label and probability. For regression, a column `prediction` replaces label and probability; for several
     labels per node, a column `labels` replaces them.
 
-    The run of a model of triples completes triples: those of a file with the columns head, relation and tail, in which
-    either the head or the tail is empty or ?, or the one given by --relation and --head or --tail. The best -k
-    nodes are written with their scores, without those that form a known triple.
+    A run on triples (transe, rotate and the like) completes triples. Pass a file with the columns head, relation and
+    tail, in which either the head or the tail is empty or ?, or pass one triple by --relation and either --head or
+    --tail. The -k best nodes are written with their scores, except those that form a known triple.
 
     A file given with --out appears only when it is complete. The number of unknown categories is printed to stderr.
     """
@@ -110,14 +112,14 @@ def predict(
         others = {"proba": proba, "id": key, "hyperedges": hyperedges, "edges": edges, "dataset": dataset}
         _reject(
             others | {"all": every, "program": program, "decimal": decimal, "missing": missing},
-            "embeddings of triples only complete triples",
+            "a run on triples only completes triples",
         )
         if describe:
             describe_triples(run, root, as_json)
             return
         complete(run, rows, query, reading, out=out, device=device, root=root, as_json=as_json)
         return
-    _reject(query.given(), "only a run of triples completes triples")
+    _reject(query.given(), "only a run on triples completes triples")
     if describe:
         _describe(run, as_json)
         return
@@ -262,7 +264,7 @@ def _network_blocks(
             "Add new nodes and their triples to the tables, and build and train again; `hgraph distill RUN` trains a "
         )
         hint += "student that needs only rows"
-        expected = f"no value, because {settings.model.title} knows the relations of its own data set only"
+        expected = f"no value, because {settings.model.title} has weights only for the relations of its own data set"
         raise ArgumentError(name, expected, str(given), hint)
     data = _without_classes(run, loaded[0])
     data = encode_for_run(run, data, dataset, settings.source, root, settings.seed)
@@ -295,7 +297,7 @@ def _network_blocks(
 
 
 def _may_have_labels(data: Data) -> Tensor:
-    """[N] the nodes of the types that have labels, such as papers and not their authors; all without types."""
+    """[N] whether some node of the same type has a label, as papers but not authors; True if there are no types."""
     import torch
 
     from hgraph.data.labels import labeled
@@ -305,7 +307,8 @@ def _may_have_labels(data: Data) -> Tensor:
         return torch.ones(data.num_nodes, dtype=torch.bool)
     found = torch.isin(types, types[labeled(data.y)])
     if bool((~found).any()):
-        LOG.info("%s nodes of types without labels are left out; --all predicts them, too", f"{int((~found).sum()):,}")
+        LOG.info("%s nodes are left out, because no node of their type has a label; --all predicts them, too",
+                 f"{int((~found).sum()):,}")  # fmt: skip
     return found
 
 

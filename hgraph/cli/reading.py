@@ -27,22 +27,22 @@ MissingOption = Annotated[
     str | None,
     typer.Option(
         "--missing",
-        help="More values to read as missing, separated by commas, besides NA, None, null, ... With '' only empty "
-        "cells are missing; with a comma at the start (',-') only empty cells and the given values.",
+        help="Values to read as missing in addition to NA, None, null, ..., separated by commas. With '', only empty "
+        "cells are missing; with a comma at the start (',-'), only empty cells and the given values.",
     ),
 ]
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How tables are read, see the options.
+    """How tables are read, from the options of a command.
 
     Args:
         columns: new name -> old name.
         delimiter: the character between fields; None detects it.
         decimal: the decimal separator; None is the default of the command.
-        missing: more texts of missing cells; None are those of the command.
-        replaces: whether ``missing`` replaces those of the command.
+        missing: additional values of missing cells; None if the option is not given.
+        replaces: whether ``missing`` replaces the command's default values.
     """
 
     columns: dict[str, str] = field(default_factory=dict)
@@ -55,10 +55,10 @@ class TableOptions:
     def of(
         cls, column: list[str] | None, delimiter: str | None, decimal: str | None, missing: str | None = None
     ) -> TableOptions:
-        """From the texts of the options.
+        """Parse the options.
 
         Raises:
-            ArgumentError: a text is not of the form of its option.
+            ArgumentError: an option has the wrong form.
         """
         if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
             raise ArgumentError("delimiter", "one character, not a quote or line end", repr(delimiter))
@@ -69,7 +69,7 @@ class TableOptions:
         return cls(pairs("column", column), delimiter, decimal, texts, first)
 
     def missing_with(self, defaults: Iterable[str]) -> tuple[str, ...] | None:
-        """The texts of missing cells, given those of the command; None if the option is not given.
+        """The values of missing cells, from the command's default values; None if the option is not given.
 
         >>> TableOptions.of(None, None, None, "-").missing_with(["", "NA"])
         ('', 'NA', '-')

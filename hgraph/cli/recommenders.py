@@ -101,7 +101,7 @@ def train_recommender(
     """Train, rank all items for the test users, and write the run folder; resumes a stopped run.
 
     Returns:
-        The head of the printed results, the figures, and the report.
+        The first printed lines, the metrics, and the report.
 
     With ``pretrain``, that model first learns the embeddings of users and items, for the same number of epochs.
     """

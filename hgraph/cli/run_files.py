@@ -1,4 +1,4 @@
-"""Files that runs of recommenders, of triples and of graphs have in common, and the checks when they are read."""
+"""Files that runs of recommenders, triples and graphs have in common, and the checks when they are read."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def check_unchanged(run: Path, source: str, data_sha256: str, found: str) -> Non
     if data_sha256 != found:
         hint = "Restore the files, or train again: hgraph train ... --overwrite"
         what = f"{source} has changed since this run was trained (rows, or their order)"
-        raise DataError(f"{run}: {what}: it has another data_sha256. {hint}")
+        raise DataError(f"{run}: {what}: its data_sha256 differs. {hint}")
 
 
 def load_weights_of(run: Path, network: nn.Module) -> None:
     """Load the weights of a run into its network.
 
     Raises:
-        DataError: they are missing, damaged, or those of another network.
+        DataError: they are missing, damaged, or do not fit the network.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -61,6 +61,6 @@ def load_weights_of(run: Path, network: nn.Module) -> None:
         network.load_state_dict(load_file(run / "model.safetensors"))
     except RuntimeError as error:
         where = f"{run / 'config.json'}: model, hidden"
-        raise DataError(f"{where}: model.safetensors has the weights of another network") from error
+        raise DataError(f"{where}: the weights in model.safetensors do not fit this network") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise DataError(f"{run}: model.safetensors does not hold the weights of this run ({error})") from error

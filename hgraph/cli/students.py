@@ -188,10 +188,10 @@ def _request(predictor: Predictor, url: str) -> str:
 
 
 def predictor_of(run: Path, program: Program | None) -> Predictor:
-    """Load the student of a run in the given format, also of RUN/export, where `hgraph export` writes it.
+    """Load the student of a run in the given format, also from RUN/export, where `hgraph export` writes it.
 
     Raises:
-        DataError: RUN/export has another student than the run.
+        DataError: the student in RUN/export is not the student of the run.
     """
     from hgraph.distill import Predictor
     from hgraph.distill.serving.export import CARD
@@ -206,7 +206,7 @@ def predictor_of(run: Path, program: Program | None) -> Predictor:
 
 
 def student_of(run: Path) -> Path:
-    """The folder of the student: the given one, or in the run; `hgraph distill RUN` makes a run of its own in RUN."""
+    """The folder of the student: the given one, or one in the run, where `hgraph distill RUN` creates a second run."""
     from hgraph.distill.serving.export import CARD
 
     for folder in (run, run / "student", run / "student" / "student"):

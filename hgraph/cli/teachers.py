@@ -51,7 +51,7 @@ def prepare(dataset: Dataset, model: ModelEntry, setting: Setting, seed: int) ->
     data = dataset[0]
     if setting is Setting.PRODUCTION and model.of_one_graph:
         hint = "Use --setting transductive, or another --model"
-        raise ArgumentError("setting", f"transductive ({model.title} has a vector per node)", setting.value, hint)
+        raise ArgumentError("setting", f"transductive ({model.title} learns a vector per node)", setting.value, hint)
     if "default" not in data.splits:
         raise ArgumentError("dataset", "a data set with a train and test split", repr(dataset.name))
     splits = {"default": data.split()}
@@ -87,7 +87,7 @@ def added(dataset: Dataset, model: ModelEntry) -> list[str]:
     if model.data == "features":
         return []
     if model.data == "knowledge graph":
-        return ["Each triple is used in both directions; the inverse of a relation is a relation of its own."]
+        return ["Each triple is used in both directions; the inverse of a relation is a separate relation."]
     if model.data == "graph":
         notes = (
             []
@@ -163,7 +163,7 @@ def positions_of(data: Data, split: str, size: int) -> torch.Tensor | None:
 
 
 def structure_for(model: ModelEntry, data: Data) -> Graph | Hypergraph | KnowledgeGraph | None:
-    """The structure of the data in the form that the network reads; None if it reads none."""
+    """The structure of the data in the form that the network takes; None if it takes none."""
     from hgraph.data import knowledge_graph
 
     if model.data == "features":

@@ -61,7 +61,7 @@ def training_threads(count: int | str | None, place: Path, step: Callable[[], ob
         step: one forward and backward pass; it must not change the network.
 
     Raises:
-        ArgumentError: the stopped run used another number of threads.
+        ArgumentError: the stopped run used a different number of threads.
     """
     from hgraph.train import fastest_threads
     from hgraph.train.threads import threads

@@ -232,7 +232,7 @@ def _report(figures: dict[str, dict[str, Any]], settings: dict[str, Any], data: 
         "the id and the attributes of an item. The first was trained on the training pairs, the second on the "
         "teacher's preferences between pairs of items.",
         "**Recall / teacher** is the recall divided by that of the teacher. **Same items** is the fraction of the "
-        "recommended items that the teacher recommends, too; training items are left out.",
+        "recommended items that the teacher also recommends; training items are left out.",
         "**Latency** is the median wall-clock time to score all items, after warm-up, on the CPU with "
         f"{settings['threads']} thread(s): for the student in ONNX Runtime, for the teacher with a full pass over the "
         "graph. While the graph does not change, the teacher's embeddings can be cached: its second row is the time "

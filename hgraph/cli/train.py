@@ -76,8 +76,8 @@ def train(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="A name from `hgraph datasets list`, a folder you built or that holds interactions.csv, or a file or "
-            "folder of triples."
+            help="A name from `hgraph datasets list`, a folder you built, one that holds interactions.csv, or a file "
+            "or folder of triples."
         ),
     ],
     network_name: Annotated[
@@ -150,9 +150,10 @@ def train(
         float | None, real(low=1e-12, high=1e12, help="Clip the norm of all gradients to this value.")
     ] = None,
     readout: Annotated[
-        Reduce | None, typer.Option(help="How outputs of nodes become one of a graph, for data sets of graphs.")
+        Reduce | None,
+        typer.Option(help="For data sets of graphs: how the outputs of the nodes of a graph are reduced."),
     ] = None,
-    batch: Annotated[int | None, whole(help="Graphs per step, for data sets of graphs; default 32.")] = None,
+    batch: Annotated[int | None, whole(help="For data sets of graphs: number of graphs per step; default 32.")] = None,
     schedule: Annotated[Schedule, typer.Option(help="Learning-rate schedule.")] = Schedule.CONSTANT,
     precision: Annotated[Precision, typer.Option(help="Number format of the computation.")] = Precision.FLOAT32,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/<dataset>-<model>-<seed>.")] = None,
@@ -172,11 +173,12 @@ def train(
     A recommender needs interactions: a data set for recommendation, or a folder with interactions.csv (user,item) and,
     optionally, triples.csv (head,relation,tail).
 
-    A data set of many graphs, such as mutag, trains any network over a graph or hypergraph in batches of graphs, with a
-    readout (--readout, --batch).
+    On a data set of many graphs, such as mutag, any network over graphs or hypergraphs is trained in batches (--batch),
+    followed by a readout (--readout).
 
-    rgcn, hgt and han read the relations of triples, and hgt also the kinds of nodes: they need a data set from
-    `hgraph datasets build --edges triples.csv --node-type COLUMN`. For han, a relation and its inverse are a meta-path.
+    rgcn, hgt and han use the relations of triples, and hgt also node types. They need a data set built from triples:
+    `hgraph datasets build --edges triples.csv --node-type COLUMN`. For han, each relation followed by its inverse is a
+    meta-path.
 
     Embeddings of a knowledge graph need triples: a data set for triple prediction, a file of triples (head, relation,
     tail), or a folder with train.txt, valid.txt and test.txt.
@@ -207,7 +209,7 @@ def train(
 
         _run(one_set_of_graphs, context, seed, seeds, out, dataset, network_name.value, overwrite, as_json)
         return
-    _reject_values(network_name, why=f"{dataset} is no data set of graphs", **graphs_only)
+    _reject_values(network_name, why=f"{dataset} is not a data set of graphs", **graphs_only)
     if network_name.value in RECOMMENDERS:
         _reject_other_options(
             network_name, setting, dropout, clip, weight_decay, schedule, precision, select, class_weight

@@ -119,7 +119,7 @@ def read_settings(run: Path, config: dict[str, Any]) -> RunSettings:
         hint = "`hgraph evaluate` ranks its test triples, and `hgraph predict` completes others"
         raise DataError(f"{file}: kind: expected a network for labels of nodes, got embeddings of triples. {hint}")
     if config.get("kind") == "graphs":
-        hint = "`hgraph evaluate` tests it again"
+        hint = "Use `hgraph evaluate` for this run"
         raise DataError(f"{file}: kind: expected a network for labels of nodes, got one for labels of graphs. {hint}")
     at, content = ("run.", config["run"]) if distilled else ("", config)
     settings: Any = fields_of(_Distilled if distilled else _Trained, content, file, at=at[:-1], hint=_HINT)
@@ -161,7 +161,7 @@ def source_of(run: Path, settings: RunSettings, dataset: str | None = None) -> s
 
 
 def check_run(run: Path) -> None:
-    """Raise an error that says what else is there, if a path is no folder of a run.
+    """Raise an error that says what the path is, if it is not the folder of a run.
 
     Raises:
         DataError: there is no such folder, or it is the folder of several seeds.

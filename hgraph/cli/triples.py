@@ -67,7 +67,7 @@ def load_triples(source: str, root: Path | None, seed: int) -> tuple[str, Triple
 
 
 def _file_of(folder: Path, part: str) -> Path:
-    """The file of one part; backups such as train.bak and train.txt~ are no candidates."""
+    """The file of one part; backups such as train.bak and train.txt~ do not count."""
     found = [folder / f"{part}{ending}" for ending in ENDINGS if (folder / f"{part}{ending}").is_file()]
     if len(found) == 1:
         return found[0]
@@ -87,8 +87,8 @@ def _split_of(files: list[Path]) -> TripleSplit:
     split = TripleSplit(*read_triples(list(files), duplicates="drop"))
     for part, file in ((split.val, files[1]), (split.test, files[2])):
         if part.num_edges and num_repeated(part, split.train) == part.num_edges:
-            hint = f"Was {files[0].name} copied? A file of all triples, {str(files[0])!r}, is split at random"
-            raise DataError(f"{file}: expected triples that are not in {files[0].name}, got only such triples. {hint}")
+            hint = f"If {files[0].name} has all triples, pass only {str(files[0])!r}: a single file is split at random"
+            raise DataError(f"{file}: expected triples that are not in {files[0].name}, got only those in it. {hint}")
     return split
 
 

@@ -47,7 +47,12 @@ RECOMMENDER_NAMES = ("lr", "l2", "hidden")
 
 @plain_errors
 def tune(
-    dataset: Annotated[str, typer.Argument(help="A name from `hgraph datasets list`, or a folder you built.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A name from `hgraph datasets list`, a folder you built, or one that holds interactions.csv."
+        ),
+    ],
     model: Annotated[Tunable, named(Tunable, "Network or recommender.")] = Tunable("hgnn+"),
     space: Annotated[
         str | None,
@@ -101,7 +106,7 @@ def tune(
     Trials are compared by their validation score (--select), and poor trials are stopped early. The test nodes are used
     only once, at the end. The folder has the weights of the best trial, so `hgraph evaluate`, `hgraph predict` and
     `hgraph distill` accept it as input. The same command resumes a stopped search. Trials of a recommender are compared
-    by the recall of the validation items, and are not stopped early.
+    by recall on the validation items, and are not stopped early.
     """
     from hgraph.files import write_atomically
     from hgraph.train.tune import require_optuna

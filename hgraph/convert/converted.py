@@ -119,7 +119,7 @@ def prepare(source: Any, kind: type[S], other: str = "") -> tuple[S, Converted]:
     """Check a structure or a `Converted` of one type; returns (structure, `Converted` with ids filled in).
 
     Raises:
-        ArgumentTypeError: another type of structure; ``other`` is the hint.
+        ArgumentTypeError: the wrong type of structure; ``other`` is the hint.
         ArgumentError: repeated ids, or a column of wrong length.
     """
     c = source if isinstance(source, Converted) else Converted(source)

@@ -93,8 +93,8 @@ def to_hif(hypergraph: Hypergraph | Converted, *, x: str = "x", y: str = "y") ->
         y: the node attribute for labels.
 
     Raises:
-        ArgumentError: ids of another type, weights that are not finite, repeated incidences, or an attribute name that
-            is used twice.
+        ArgumentError: ids that are neither integers nor strings, weights that are not finite, repeated incidences, or
+            an attribute name that is used twice.
 
     >>> to_hif(Hypergraph.from_lists([[1]], num_nodes=2))["incidences"]
     [{'edge': 0, 'node': 1}]

@@ -155,7 +155,7 @@ def read_kgat(
         duplicates: of repeated triples, as `KnowledgeGraph.from_triples` has it.
 
     Raises:
-        DataError: a line without three numbers, or with one out of range; the message has its number.
+        DataError: a line without three numbers, or with one out of range; the message gives the line number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -207,7 +207,7 @@ def read_recbole(path: File, *, duplicates: str = "error") -> KnowledgeGraph:
     r"""Read RecBole's ``.kg`` file; nodes and relations are numbered in order of appearance and named by their tokens.
 
     Raises:
-        DataError: no header with the three columns, or an invalid line; the message has its number.
+        DataError: no header with the three columns, or an invalid line; the message gives the line number.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -27,7 +27,7 @@ def parse_triples(text: str, delimiter: str, source: str) -> list[tuple[str, str
     does not have three fields. Skipped lines are logged.
 
     Raises:
-        DataError: a line without three fields, with an empty field or an open quote; the message has its number.
+        DataError: a line without three fields, with an empty field or an open quote; the message gives the line number.
     """
     order, comments, trimmed = (0, 1, 2), 0, 0
     found: list[tuple[str, str, str]] = []

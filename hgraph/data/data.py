@@ -127,7 +127,7 @@ class Data:
 
     @cached_property
     def items(self) -> Adjacency:
-        """The structure from nodes to the examples they belong to, [B, N]; one example if nothing was collated."""
+        """The `Adjacency` from nodes to their examples, B targets by N sources; one example if this is no batch."""
         batch = self.meta.get("batch")
         if batch is None:
             batch = torch.zeros(self.num_nodes, dtype=torch.long, device=self.x.device)
@@ -175,7 +175,7 @@ class Data:
             kind: the expected type: `Split` for nodes, `LinkSplit` for links, `HyperedgeSplit` for hyperedges.
 
         Raises:
-            ArgumentError: an unknown name (the message lists the known ones), or a split of another type.
+            ArgumentError: an unknown name (the message lists the known ones), or a split of the wrong type.
         """
         if name not in self.splits:
             expected = f"one of {sorted(self.splits)}" if self.splits else "data with a split"

@@ -96,7 +96,7 @@ def features_on(data: Source, structure: Graph | Hypergraph) -> Tensor | None:
         [N', F] features of the nodes of ``structure``; None if the features of the data are not computed from it.
 
     Raises:
-        ArgumentError: ``meta["features_from"]`` names no such features.
+        ArgumentError: ``meta["features_from"]`` is not the name of such features.
     """
     name = data.meta.get(FEATURES_FROM)
     if name is None:

@@ -1,4 +1,4 @@
-"""`items_of`: the structure from nodes to the examples of a batch."""
+"""`items_of`: the `Adjacency` from the nodes of a batch to its examples."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["items_of"]
 
 
 def items_of(batch: Tensor, num_items: int) -> Adjacency:
-    """The structure from nodes to the examples they belong to, for the readouts of `hgraph.nn`.
+    """The `Adjacency` from nodes to the examples that they belong to, for the readouts of `hgraph.nn`.
 
-    Use it with a vector ``batch`` of your own; a collated `Data` has it as ``data.items``.
+    Use it if you have a vector ``batch``, as in PyG; a collated `Data` has this adjacency as ``data.items``.
 
     Args:
-        batch: [N] the example of each node.
+        batch: [N] integers, the example of each node.
         num_items: B, the number of examples; some may have no nodes.
 
     Raises:

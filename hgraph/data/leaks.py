@@ -23,7 +23,7 @@ __all__ = [
     "revealed_pairs",
 ]
 
-_DISTINCT = 1 / 3  # of the rows; with fewer distinct rows, equal ones are no surprise
+_DISTINCT = 1 / 3  # of the rows; with fewer distinct rows, equal rows are to be expected
 
 
 def copies_of_label(
@@ -38,11 +38,11 @@ def copies_of_label(
     Args:
         columns: the cells of each column.
         label: the cells of the label.
-        missing: texts of missing cells.
-        canonical: one text for the several ways to write a value.
+        missing: values of missing cells.
+        canonical: a function that maps all ways to write a value to the same string.
 
     >>> copies_of_label({"code": ["7", "9", "7", ""], "size": ["1", "2", "3", "4"]}, ["a", "b", "a", "b"])
-    ["Column 'code' is a one-to-one code of the label: predicting from it is no task."]
+    ["Column 'code' is a one-to-one code of the label: it reveals the answer."]
     """
     classes, found = list(label), []
     for name, cells in columns.items():
@@ -52,16 +52,16 @@ def copies_of_label(
         if ways != {len(pairs)} or len(pairs) < 2:
             continue
         if all(c == y for c, y in pairs):
-            found.append(f"Column {name!r} is a copy of the label: predicting from it is no task.")
+            found.append(f"Column {name!r} is a copy of the label: it reveals the answer.")
         elif len(pairs) < len(both):  # a column of ids is one-to-one with a label that never repeats
-            found.append(f"Column {name!r} is a one-to-one code of the label: predicting from it is no task.")
+            found.append(f"Column {name!r} is a one-to-one code of the label: it reveals the answer.")
     return found
 
 
 def repeated_rows(x: Tensor, train: Tensor, val: Tensor, test: Tensor) -> list[str]:
     """How many held-out rows have exactly the features of a training row.
 
-    Nothing is said of tables with few distinct rows, where this is no surprise.
+    The result is empty for tables with few distinct rows, where equal rows are to be expected.
 
     >>> x = torch.tensor([[1.0], [2.0], [1.0], [3.0]])
     >>> repeated_rows(x, torch.tensor([0, 1]), torch.tensor([3]), torch.tensor([2]))
@@ -121,7 +121,7 @@ def inverse_triples(split: TripleSplit) -> list[str]:
     >>> test = (kg.triples[:, 0] == 2) & (kg.triples[:, 1] == 1)
     >>> parts = [kg.triples[~test], kg.triples[:0], kg.triples[test]]
     >>> inverse_triples(TripleSplit.of_triples(parts, num_nodes=3, num_relations=2))
-    ['1 of 1 test triples have their inverse in training, such as relation 1 of relation 0.']
+    ['1 of 1 test triples have their inverse in training, such as relation 0 of relation 1.']
     """
     train = split.train.triples.unique(dim=0)
     inverse = _inverse_relations(train, split.train.num_nodes, split.train.num_relations)
@@ -159,7 +159,7 @@ def _opposites(triples: Tensor, train: Tensor, num_nodes: int) -> tuple[Tensor, 
 
 
 def num_repeated(part: KnowledgeGraph, train: KnowledgeGraph) -> int:
-    """How many different triples of ``part`` are also in ``train``, which has the same ids."""
+    """The number of distinct triples of ``part`` that are also in ``train``, which has the same ids."""
     own, known = part.triples.unique(dim=0), train.triples.unique(dim=0)
     return len(own) + len(known) - len(torch.cat([own, known]).unique(dim=0))
 

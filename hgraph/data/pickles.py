@@ -198,7 +198,7 @@ class _Machine:
             raise DataError("only a global can be called, with a tuple")
         self.readable -= sum(len(item) for item in args if isinstance(item, (list, tuple, set, dict)))
         if self.readable < 0:
-            raise DataError("its calls read more than the file can hold: the same values over and over")
+            raise DataError("its calls repeat the same values over and over, far beyond the size of the file")
         call = self.calls.get(function.name)
         self.stack.append(Record(function.name, made=True, args=args) if call is None else call(*args))
 
@@ -220,7 +220,7 @@ class _Machine:
 
 
 def check_key(key: Any) -> Any:
-    """The key of a dict or member of a set, if it is a number, a text, bytes or None."""
+    """The key of a dict or member of a set, if it is a number, a string, bytes or None."""
     if not isinstance(key, _KEYS):
         raise DataError(f"keys and set members must be numbers or strings, not {type(key).__name__}")
     return key

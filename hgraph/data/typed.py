@@ -1,4 +1,4 @@
-"""The knowledge graph of labeled data whose edges have relations."""
+"""`knowledge_graph`: a knowledge graph from labeled data whose edges have relations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["knowledge_graph"]
 
 
 def knowledge_graph(data: Data) -> KnowledgeGraph:
-    """The triples of data whose graph has a relation per edge, as `hgraph.datasets.from_tables` builds it from triples.
+    """The `KnowledgeGraph` of data with one relation per edge, which `hgraph.datasets.from_tables` builds from triples.
 
-    Use it for networks that read relations and node types, such as `RGCN`, `HGT` and `HAN`.
+    Use it for networks that take relations and node types, such as `RGCN`, `HGT` and `HAN`.
 
     Args:
-        data: its graph has an edge from tail to head for each triple; ``meta["relation"]`` [E] are the relations in the
+        data: a graph with an edge from tail to head for each triple. ``meta["relation"]`` [E] has the relations in the
             order of the edges, ``meta["relation_names"]`` their names. ``meta["node_type"]`` [N] and
-            ``meta["type_names"]`` are used if they are there.
+            ``meta["type_names"]`` are optional.
 
     Raises:
         ArgumentError: the edges have no relations.

@@ -155,7 +155,7 @@ def compare(
         student: an untrained module, called with ``x``, of the same architecture as ``mlp``.
         data: data with a structure that the teacher takes.
         split: name of the split.
-        task: how labels are learned and scored; None is found from the labels, see `hgraph.train.task_of`.
+        task: how labels are learned and scored; None derives it from the labels, see `hgraph.train.task_of`.
         objective: the loss of the student, see `distill`.
         positions: [N, P] features that only the student gets, see `distill`.
         teacher_fit: how the teacher was trained, if it is trained already; None trains it.

@@ -52,7 +52,7 @@ def distill(
         data: features, labels and splits.
         objective: the loss, see `hgraph.distill.objectives`; None is `lighthgnn`, soft labels only.
         split: name of the split.
-        task: how labels are learned and scored; None is found from the labels, see `hgraph.train.task_of`.
+        task: how labels are learned and scored; None derives it from the labels, see `hgraph.train.task_of`.
         validate: score of the student's outputs [N', C] to select the best epoch, higher is better; None is the
             score of the task on the validation nodes. Needed if outputs are embeddings (`PairwiseRanking`).
         positions: [N, P] features that only the student gets, after those of ``data``; see `position_features`.

@@ -61,8 +61,8 @@ def distill_recommender(
         The loss of each step, in a history whose epochs are the steps.
 
     Raises:
-        ArgumentError: different numbers of users or items, numbers out of range, or a checkpoint of other settings,
-            of another teacher or of other data.
+        ArgumentError: different numbers of users or items, numbers out of range, or a checkpoint with different
+            settings, a different teacher or different data.
 
     >>> from hgraph.models import BPRMF, LightGCN
     >>> from hgraph.structure import KnowledgeGraph
@@ -85,7 +85,7 @@ def distill_recommender(
     score, structure = scorer(teacher, structure_of(teacher, data)), structure_of(student, data)
     optimizer, device = torch.optim.Adam(student.parameters(), lr=lr), next(student.parameters()).device
     settings: dict[str, Any] = {"lr": lr, "batch": batch, "near": near, "temperature": temperature, "seed": seed}
-    if checkpoint is not None:  # of another teacher, or on other data, the steps would go on towards other scores
+    if checkpoint is not None:  # with a different teacher or data, training would continue towards different scores
         settings |= {"teacher": state_digest(teacher), "data": fingerprint(data)}
     file = Checkpoint(checkpoint, settings)
 

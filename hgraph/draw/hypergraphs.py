@@ -101,9 +101,9 @@ def draw_hypergraph(
     (``"bipartite"``). Beyond 150 nodes and hyperedges, the incidence matrix is drawn (``"matrix"``).
 
     Nodes with common hyperedges are close together (spring layout of the star expansion). Hyperedges with common
-    members get different colors as far as possible. Line widths follow the hyperedge weights, dot sizes
-    the node weights. A hull may cover nodes that are not members: thin lines
-    join the actual members to the center of their hyperedge.
+    members get different colors as far as possible. Line widths follow the hyperedge weights, dot sizes the node
+    weights. A hull may cover nodes that are not members: thin lines join the actual members to the center of their
+    hyperedge.
 
     Args:
         hg: at most 1,500 nodes.

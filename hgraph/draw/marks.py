@@ -51,7 +51,7 @@ def add_to_legend(ax: Axes, handle: Any) -> None:
 
 
 def literal(text: str) -> str:
-    """Text that matplotlib shows as it is; two dollar signs would enclose a formula, often one with an error."""
+    """Escape dollar signs, so that matplotlib does not read text between two of them as a formula."""
     return text.replace("$", r"\$")
 
 

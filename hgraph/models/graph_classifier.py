@@ -1,4 +1,4 @@
-"""A network of nodes followed by a readout: one output per graph or hypergraph of a batch."""
+"""`GraphClassifier`: a node network followed by a readout, for one output per graph or hypergraph of a batch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ __all__ = ["GraphClassifier"]
 
 
 class GraphClassifier(nn.Module):
-    r"""Classify whole graphs or hypergraphs: reduce the outputs of a network over the nodes of each example.
+    r"""Classify whole graphs or hypergraphs: a readout reduces the network's outputs over the nodes of each example.
 
-    Use it with any network of (x, structure); `Stack` with ``jump="cat"`` and the sum is the network of GIN.
+    Use it with any network of (x, structure). The network of the GIN paper is a `Stack` of `GINConv` with
+    ``jump="cat"`` and the sum.
 
     .. math:: z_b = \operatorname{reduce}_{i \in b} f(X, G)_i
 
     Args:
-        network: f, with one output per class and node.
+        network: f, a module that returns one output per class for each node, [N, C].
         readout: ``"sum"``, ``"mean"``, ``"max"``, or a module of (x, items) such as `hgraph.nn.readout.Set2Set`.
 
     Shapes:

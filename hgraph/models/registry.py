@@ -99,7 +99,7 @@ class ModelEntry:
 
     @property
     def of_one_graph(self) -> bool:
-        """Whether the network holds a vector per node: it can be used on no other nodes."""
+        """Whether the network learns a vector per node, so that it cannot be used on other nodes."""
         return "nodes" in self.sizes.values()
 
     @property
@@ -341,7 +341,7 @@ MODELS: tuple[ModelEntry, ...] = (
     ),
     ModelEntry(
         "aarenencoder", "hgraph.models.sequence.aaren:AarenEncoder", "AarenEncoder", "sequences", "sequence modeling",
-        "softmax over all tokens so far, by one learned query a layer", layers=("Aaren",), paper="29",
+        "softmax over all tokens so far, by one learned query per layer", layers=("Aaren",), paper="29",
     ),
     ModelEntry(
         "transnormer", "hgraph.models.sequence.transnormer:TransNormer", "TransNormer", "sequences",

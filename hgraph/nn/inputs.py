@@ -28,7 +28,7 @@ def check_inputs(
     *,
     batched: bool = True,
 ) -> None:
-    """Reject other structures, swapped arguments, and features of another width or dtype.
+    """Reject structures of the wrong kind, swapped arguments, and features of the wrong width or dtype.
 
     Layers whose edge weights depend on the features take one example: without ``batched`` x has two dimensions.
     """

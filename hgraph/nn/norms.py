@@ -15,7 +15,7 @@ __all__ = ["BatchNorm", "GraphNorm", "PairNorm", "SimpleRMSNorm"]
 class BatchNorm(nn.BatchNorm1d):
     """`torch.nn.BatchNorm1d` over all nodes of all examples.
 
-    Use it where features are [..., N, D]; torch's takes the second dimension for the channels.
+    Use it where features are [..., N, D]: `torch.nn.BatchNorm1d` expects the channels in the second dimension.
 
     Shapes:
         x [..., N, D] -> [..., N, D].

@@ -1,4 +1,4 @@
-"""Pooling layers: keep the nodes of each example with the highest scores, and what connects them."""
+"""Pooling layers: keep the nodes of each example with the highest scores, and the structure on them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["Pooled", "SAGPooling", "TopKPooling"]
 
 
 class Pooled(NamedTuple):
-    """What a pooling layer keeps.
+    """The result of a pooling layer.
 
     Attributes:
-        x: [K, D] features of the nodes that are kept, times tanh of their scores.
-        structure: the edges among them, or the memberships of theirs.
-        items: the examples they belong to.
-        nodes: [K] their ids, in order.
+        x: [K, D] features of the selected nodes, times tanh of their scores.
+        structure: the subgraph or subhypergraph of the selected nodes.
+        items: the `Adjacency` from the selected nodes to their examples.
+        nodes: [K] ids of the selected nodes, ascending.
     """
 
     x: Tensor
@@ -37,7 +37,7 @@ class Pooled(NamedTuple):
 class TopKPooling(nn.Module):
     r"""Keep the nodes of each example with the largest projections on a learned vector.
 
-    Use it between layers, to make graphs coarser.
+    Use it between layers to make graphs smaller.
 
     .. math:: s_i = \frac{\langle p, x_i \rangle}{\lVert p \rVert}, \qquad
               I_b = \operatorname{top}_{\lceil r n_b \rceil} (s_i)_{i \in b}, \qquad x'_i = \tanh(s_i)\, x_i
@@ -45,12 +45,11 @@ class TopKPooling(nn.Module):
 
     Args:
         channels: D.
-        ratio: r, the fraction of the :math:`n_b` nodes of an example that is kept; of a nonempty one, one node at
-            least.
+        ratio: r, the fraction of the :math:`n_b` nodes of an example that is kept, rounded up.
 
     Shapes:
         x [N, D], a `Graph` or `Hypergraph` of N nodes, and items, an `Adjacency` of B examples by N nodes -> `Pooled`.
-        Of a hypergraph all hyperedges are kept, with the remaining members.
+        All hyperedges of a hypergraph are kept, with their remaining members.
 
     Source: Gao and Ji, "Graph U-Nets", ICML 2019, eq. 2 (with tanh in place of the sigmoid, as Cangea et al., "Towards
     Sparse Hierarchical Graph Classifiers", 2018, eq. 4).
@@ -73,7 +72,7 @@ class TopKPooling(nn.Module):
         return f"{self.channels}, ratio={self.ratio}"
 
     def reset_parameters(self) -> None:
-        """Uniform, as the weights of a linear map to one channel."""
+        """Sample uniformly, as the weights of a linear map to one channel."""
         bound = 1 / math.sqrt(self.channels)
         nn.init.uniform_(self.weight, -bound, bound)
 
@@ -87,7 +86,7 @@ class TopKPooling(nn.Module):
 class SAGPooling(nn.Module):
     r"""Keep the nodes of each example with the largest outputs of a graph layer with one channel.
 
-    Use it in place of `TopKPooling` where the neighbors should take part in the choice.
+    Use it in place of `TopKPooling` where the score of a node should depend on its neighbors.
 
     .. math:: s = \mathrm{GNN}(X, A), \qquad I_b = \operatorname{top}_{\lceil r n_b \rceil} (s_i)_{i \in b}, \qquad
               x'_i = \tanh(s_i)\, x_i \quad (i \in I_b)
@@ -95,7 +94,8 @@ class SAGPooling(nn.Module):
     Args:
         channels: D.
         ratio: r, as in `TopKPooling`.
-        conv: a layer of (x, structure) with one output channel; None is a `GCNConv`. Hypergraphs need one of theirs.
+        conv: a layer of (x, structure) with one output channel; None uses a `GCNConv`. For hypergraphs, pass a
+            hypergraph layer.
 
     Shapes:
         as `TopKPooling`.
@@ -127,7 +127,7 @@ class SAGPooling(nn.Module):
         _check(x, structure, self.channels, next(self.conv.parameters(), x))
         score = self.conv(x, structure)
         if score.shape != (len(x), 1):
-            raise ArgumentError("conv", f"a layer to shape [{len(x)}, 1]", f"shape {list(score.shape)}")
+            raise ArgumentError("conv", f"a layer that returns shape [{len(x)}, 1]", f"shape {list(score.shape)}")
         return _keep(x, score.squeeze(-1), structure, items, self.ratio)
 
 
@@ -151,7 +151,7 @@ def _keep(x: Tensor, score: Tensor, structure: Graph | Hypergraph, items: Adjace
 
 
 def _best(score: Tensor, items: Adjacency, ratio: float) -> Tensor:
-    """The nodes with the highest scores of each example, in order; of equal scores the first."""
+    """The nodes with the highest scores of each example, ascending; ties go to the lower id."""
     if items.num_sources != len(score) or items.num_edges != len(score):
         got = f"{items.num_edges} memberships of {items.num_sources} nodes"
         raise ArgumentError("items", f"an example for each of the {len(score)} nodes", got)

@@ -1,6 +1,6 @@
 r"""Readouts: one vector per example from the features of its nodes, for batches of small graphs or hypergraphs.
 
-The nodes of an example send to the example: ``items`` is that structure, `hgraph.data.Data.items` of a batch.
+``items`` is the `Adjacency` from nodes to their examples; a batch has it as `hgraph.data.Data.items`.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class Readout(nn.Module):
 class AttentionReadout(nn.Module):
     r"""A weighted mean over the nodes of each example, with learned weights.
 
-    Use it where few nodes of an example decide.
+    Use it where a few nodes of an example determine the output.
 
     .. math:: y_b = \sum_{i \in b} \alpha_i\, V x_i, \qquad \alpha_i = \operatorname{softmax}_{i \in b} g(x_i)
 
     Args:
         in_channels: D.
-        out_channels: D', of the linear map V; None has no V, and D' = D.
-        gate: g, a module from D to one channel; None is a linear map.
+        out_channels: D', the width of the linear map V; with None there is no V, and D' = D.
+        gate: g, a module from D channels to one; None uses a linear map.
 
     Shapes:
         x [..., N, D] and items, an `Adjacency` of B examples by N nodes -> [..., B, D']; 0 for an example without
@@ -101,7 +101,7 @@ class AttentionReadout(nn.Module):
         if score.shape != (*x.shape[:-1], 1):
             raise ArgumentError("gate", f"a module to shape {[*x.shape[:-1], 1]}", f"shape {list(score.shape)}")
         none = score.new_zeros(*x.shape[:-2], items.num_targets, 1)
-        # a slope of 1 leaves the sum of both scores as it is
+        # with a slope of 1, the score is the sum of both terms, without a nonlinearity
         return attend(items, none, score, value.unsqueeze(-2), score=Additive(slope=1.0)).out.squeeze(-2)
 
 
@@ -158,19 +158,19 @@ class Set2Set(nn.Module):
 
 
 class VirtualNode(nn.Module):
-    r"""A node beside each example that every node sends to and receives from.
+    r"""One virtual node per example, which exchanges messages with all nodes of that example.
 
-    Use it between layers, where distant nodes of an example matter: two hops connect all of its nodes.
+    Use it between layers where distant nodes of an example matter: any two of its nodes are two hops apart.
 
     .. math:: v_b' = \mathrm{MLP}\Big(v_b + \sum_{i \in b} x_i\Big), \qquad x_i' = x_i + v'_{b(i)}
 
     Args:
         channels: D.
-        mlp: a module of D channels; None is a linear map to 2 D, ReLU, and a linear map.
+        mlp: a module from D to D channels; None uses a linear map to 2 D, ReLU, and a linear map to D.
 
     Shapes:
         x [..., N, D], items, an `Adjacency` of B examples by N nodes, and the states [..., B, D] of the virtual nodes
-        (None is 0) -> x' [..., N, D] and the new states.
+        (None means 0) -> x' [..., N, D] and the new states.
 
     Source: Gilmer et al., "Neural Message Passing for Quantum Chemistry", ICML 2017, section 5.2; Hu et al., "Open
     Graph Benchmark", NeurIPS 2020, appendix.
@@ -205,7 +205,7 @@ class VirtualNode(nn.Module):
 
 def _check(x: Any, items: Any, channels: int | None, weight: Tensor | None = None) -> None:
     if not isinstance(items, Adjacency):
-        hint = "data.items of a collated Data, or items_of(batch, num_items) of the example of each node"
+        hint = "Pass data.items of a collated Data, or hgraph.data.items_of(batch, num_items)"
         raise ArgumentTypeError("items", "an Adjacency from nodes to examples", type(items).__name__, hint)
     if not isinstance(x, Tensor):
         raise ArgumentTypeError("x", "a tensor of features", type(x).__name__)

@@ -172,7 +172,7 @@ LAYERS: tuple[LayerEntry, ...] = (
         causal=True, state=True, paper="14",
     ),
     _recurrent(
-        "transnormer:NormLinearAttention", "the same, with a gate and positions in queries and keys",
+        "transnormer:NormLinearAttention", "as LightningAttention, with a gate and positions in queries and keys",
         causal=True, state=True, paper="16",
     ),
     _recurrent(

@@ -294,7 +294,7 @@ def _memory(
 
 
 def _check_decays(log_a: Tensor) -> None:
-    """Refuse states that grow. Only on a CPU: elsewhere the check would wait for the device."""
+    """Refuse states that grow. Only on a CPU, because elsewhere the check would synchronize."""
     if log_a.is_cpu and type(log_a) in (Tensor, torch.nn.Parameter) and is_eager() and bool((log_a > 0).any()):
         got = f"values up to {float(log_a.max()):.3g}"
         raise ArgumentError(

@@ -1,4 +1,4 @@
-"""`run_rows`: the frame of recipes that train networks on data sets, several times each, beside published results."""
+"""`run_rows`: trains networks on data sets with several seeds each, and compares them with published results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_rows(
         recipe: the content of the TOML file.
         folder: appends one line per trained network to ``results.jsonl``; writes ``report.md`` at the end.
         kind: a dataclass with the keys of a line and their types.
-        train: a function of (row, seed, epochs) to the line of a trained network.
+        train: a function of (row, seed, epochs) that trains a network and returns its part of the line.
         values: the accuracies of the seeds of a row, from their lines; None takes ``accuracy`` of each.
         only: names of data sets or of models; none runs all.
         seeds: seeds 0 .. seeds-1; None takes the recipe's number.

@@ -82,10 +82,10 @@ class Adjacency(EdgeList):
     # ------------------------------------------------------------------ set algebra and composition
 
     def keep(self, mask: Tensor) -> Adjacency:
-        """The edges for which ``mask`` [E] is True, in their order; sizes stay.
+        """The edges for which ``mask`` [E] is True, in their order; the numbers of targets and sources do not change.
 
         Raises:
-            ArgumentError: a mask of another shape or dtype.
+            ArgumentError: a mask of the wrong shape or dtype.
         """
         if mask.dtype != torch.bool or mask.shape != self.indices.shape:
             got = f"{mask.dtype} {list(mask.shape)}"

@@ -102,7 +102,7 @@ class Graph(Structure):
     def sort_edges(self, values: Tensor) -> Tensor:
         """Permute values of the listed edges [E_in, ...] to the order of the edges [E, ...].
 
-        Use it for features of edges, in the order of ``edge_index`` as you gave it to `from_edge_index`. The reverse of
+        Use it for edge features in the order of the ``edge_index`` that you passed to `from_edge_index`. The reverse of
         an undirected edge that is listed once gets the same value. Values that `hgraph.convert` returns are already in
         the order of the edges.
 
@@ -110,7 +110,7 @@ class Graph(Structure):
             values: [E_in, ...] one row per listed edge, or as `Adjacency.sort_edges` takes them.
 
         Raises:
-            ArgumentError: another number of rows.
+            ArgumentError: the number of rows is not that of the listed edges.
 
         >>> Graph.from_edge_index([[2, 0], [1, 1]], num_nodes=3, directed=False).sort_edges(torch.tensor([20.0, 10.0]))
         tensor([10., 10., 20., 20.])

@@ -233,7 +233,7 @@ Triple(head='Dune', relation='is a', tail='novel')])
         """Describe a path of this graph in words.
 
         Raises:
-            ArgumentError: a path of another graph, such as one with inverses.
+            ArgumentError: the path is not one of this graph, but, for example, of its version with inverses.
         """
         there = [edge for edge in path.edges if edge < self.num_edges]
         ends = [tuple(end[there].tolist()) for end in (self.adj.target, self.adj.indices)]

@@ -159,7 +159,7 @@ class SoftHypergraph(Structure):
         """Build both directions from one participation matrix A [..., N, M]; ``mask`` [..., N] is False for padding.
 
         Raises:
-            ArgumentError: fewer than two dimensions, or a mask of another shape.
+            ArgumentError: fewer than two dimensions, or a mask of the wrong shape.
             ArgumentTypeError: not a floating-point tensor, or a mask that is not boolean.
         """
         if not isinstance(participation, Tensor) or not participation.is_floating_point():

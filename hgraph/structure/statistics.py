@@ -96,7 +96,7 @@ def statistics(structure: Graph | Hypergraph, y: Tensor | None = None) -> Statis
         ``repeated`` (hyperedges that equal an earlier one as a set).
 
     Raises:
-        ArgumentError: labels of another shape.
+        ArgumentError: labels of the wrong shape.
 
     >>> hg = Hypergraph.from_lists([[0, 1, 2], [1, 0, 2], [3]], num_nodes=5)
     >>> found = statistics(hg, torch.tensor([0, 0, 1, 1, 1]))

@@ -27,7 +27,7 @@ HALF = (torch.bfloat16, torch.float16)
 def check_half(case: Case) -> None:
     """Half precision is within a few rounding units of float64 on the same rounded inputs; gradients are finite.
 
-    Inputs 30 times as large, with entries of about 100, give no NaN.
+    Inputs scaled by 30, with entries of about 100, give no NaN.
     """
     for dtype in HALF:
         module, inputs = case.module(dtype=dtype), with_gradients(case.inputs(case.sizes[2], seed=2, dtype=dtype))

@@ -19,8 +19,8 @@ class Completions(NamedTuple):
     """The best nodes of each incomplete triple, best first.
 
     Args:
-        nodes: [Q, k] ids of nodes; -1 after the last one if fewer than k nodes are left.
-        scores: [Q, k] their scores; -inf where there is none.
+        nodes: [Q, k] ids of nodes; if fewer than k nodes are left, the rest of the row is -1.
+        scores: [Q, k] their scores; -inf where ``nodes`` is -1.
 
     >>> Completions(torch.tensor([[3, 1]]), torch.tensor([[0.9, 0.5]])).nodes.tolist()
     [[3, 1]]
@@ -33,13 +33,13 @@ class Completions(NamedTuple):
 def complete_triples(
     model: TripleModel, queries: Tensor, known: Tensor, *, top_k: int = 10, chunk: int = 256
 ) -> Completions:
-    """Find the top_k nodes that best complete each triple, without those that form a known triple.
+    """Find the top_k nodes that best complete each triple, except those that form a known triple.
 
-    Use it to predict missing triples with a trained model of triples.
+    Use it to predict missing triples with a trained `TripleModel`.
 
     Args:
         model: any `TripleModel`.
-        queries: [Q, 3] triples in which either the head or the tail is -1, the node to find.
+        queries: [Q, 3] triples in which either the head or the tail is -1: this is the node to find.
         known: [K, 3] triples that are left out, such as `TripleSplit.known`; [0, 3] for none.
         top_k: number of nodes per query, k.
         chunk: queries scored at once.
@@ -94,4 +94,4 @@ def _check(model: TripleModel, queries: Tensor, known: Tensor) -> None:
     ends = queries.clamp(min=0) if len(queries) else queries
     if bool((ends >= sizes).any()) or bool((queries < -1).any()) or bool((queries[:, 1] < 0).any()):
         expected = f"ids of {model.num_nodes} nodes and {model.num_relations} relations"
-        raise ArgumentError("queries", expected, "others")
+        raise ArgumentError("queries", expected, "ids out of range")

@@ -1,4 +1,4 @@
-"""`fit_graphs`: trains on batches of many small graphs or hypergraphs; `graph_outputs` predicts them."""
+"""`fit_graphs` trains on batches of many small graphs or hypergraphs; `graph_outputs` predicts their labels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hgraph.train.tasks import NodeTask, task_of
 
 __all__ = ["fit_graphs", "graph_labels", "graph_outputs"]
 
-_TOGETHER = 256  # examples per batch where nothing is learned
+_TOGETHER = 256  # examples per batch without gradients
 
 
 def fit_graphs(
@@ -44,24 +44,24 @@ def fit_graphs(
     progress: bool | None = None,
     label: str = "fit",
 ) -> FitResult:
-    """Train a model of whole graphs or hypergraphs with Adam, then restore its best state and set it to eval mode.
+    """Train a model for whole graphs or hypergraphs with Adam, then restore its best state and set it to eval mode.
 
     Use it for data sets with one label per graph, such as molecules: ``datasets.load("mutag")``.
 
     An epoch visits every labeled training example once, in a random order, in batches. Every ``eval_every`` epochs the
-    validation examples are scored; without any, the last state stays. The same seed gives the same result.
+    validation examples are scored; without any, the last state is used. The same seed gives the same result.
 
     Args:
         model: a module of (x, structure, items), such as `hgraph.models.GraphClassifier`.
-        examples: one `Data` per example, with ``target="graph"``; a `Dataset` of them.
+        examples: one `Data` per example, with ``target="graph"``, such as a `Dataset`.
         parts: the training and validation examples.
-        task: how the labels are learned and scored; None is found from them, see `task_of`.
+        task: how the labels are learned and scored; None derives it from the labels, see `task_of`.
         epochs: maximum number of epochs.
         batch: examples per step.
         lr: Adam's learning rate.
         weight_decay: Adam's L2 penalty.
         schedule: factor of ``lr`` in each epoch, see `cosine`; None is always 1.
-        eval_every: epochs between two scores; the last epoch has one too.
+        eval_every: score every this many epochs, and after the last one.
         patience: stop after this many scores without a better one; None never stops early.
         checkpoint: a file to resume from and to save the state to, as in `fit`.
         save_every: epochs between two checkpoints.
@@ -149,7 +149,7 @@ def graph_labels(examples: Sequence[Data]) -> Tensor:
     found = [examples[i] for i in range(len(examples))]
     others = [data.target for data in found if data.target != "graph"]
     if others or not found:
-        hint = 'Data(structure, x, y, target="graph") has one label'
+        hint = 'Build each as Data(structure, x, y, target="graph"), which has one label'
         raise ArgumentError(
             "examples", "graphs with one label each", f"labels of a {others[0]}" if others else "none", hint
         )
@@ -165,7 +165,7 @@ def graph_outputs(model: nn.Module, examples: Sequence[Data], ids: Tensor | None
     Args:
         model: a module of (x, structure, items).
         examples: one `Data` per example.
-        ids: [B] which of them; None is all.
+        ids: [B] numbers of the examples to predict; None means all.
 
     >>> from hgraph import Graph
     >>> from hgraph.models import Stack, GraphClassifier

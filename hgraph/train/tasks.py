@@ -388,7 +388,7 @@ def task_from(settings: Mapping[str, Any] | None, file: str | os.PathLike[str] =
         file: the file that they come from, for errors.
 
     Raises:
-        DataError: these are no settings of a task.
+        DataError: the settings are not those of a task.
 
     >>> task_from(Regression(mean=[3.0], scale=[2.0]).settings()).activate(torch.ones(1, 1)).item()
     5.0

@@ -29,7 +29,7 @@ class TrainingView:
         y: [N'] their labels.
         train: ids in 0 .. N'-1 of the labeled training nodes.
         val: ids in 0 .. N'-1 of the labeled validation nodes.
-        task: how these labels are learned and scored; None is found from ``y``.
+        task: how these labels are learned and scored; None derives it from ``y``.
 
     >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
     >>> part = TrainingView(graph, torch.eye(2), torch.tensor([0, 1]), torch.tensor([0]), torch.tensor([1]))
@@ -60,10 +60,10 @@ def training_view(data: Data, split: str = "default", *, task: NodeTask | None =
     Args:
         data: features, labels and splits.
         split: the name of one of its splits.
-        task: how the labels are learned and scored; None is found from the labels, see `task_of`.
+        task: how the labels are learned and scored; None derives it from the labels, see `task_of`.
 
     Raises:
-        ArgumentError: there is no split of that name.
+        ArgumentError: there is no split with this name.
 
     >>> from hgraph.data import Split
     >>> from hgraph.structure import Hypergraph

@@ -396,12 +396,12 @@ def test_nodes_outside_of_named_hyperedges_can_be_drawn(tmp_path, monkeypatch):
 
 
 def test_a_network_of_one_graph_is_refused_in_the_production_setting(tmp_path, monkeypatch):
-    """LINKX has a vector per node: this is said before any training."""
+    """LINKX learns a vector per node: this is said before any training."""
     monkeypatch.chdir(tmp_path)
     for command in (["train", "karate", "--model", "linkx"], ["distill", "karate", "--teacher", "linkx"]):
         found = call(*command, "--setting", "production")
         assert found.exit_code != 0
-        assert "transductive (LINKX has a vector per node)" in found.output
+        assert "transductive (LINKX learns a vector per node)" in found.output
 
 
 def test_a_student_of_nodes_without_columns_reads_their_ids(tmp_path, monkeypatch):

@@ -93,13 +93,13 @@ def test_changed_graphs_are_noticed(place, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (("train", "mutag", "--model", "linkx"), "not made for the nodes of one graph"),
-        (("train", "mutag", "--model", "rgcn"), "a network over a graph"),
+        (("train", "mutag", "--model", "linkx"), "without parameters per node"),
+        (("train", "mutag", "--model", "rgcn"), "a network over graphs or hypergraphs"),
         (("train", "mutag", "--model", "gin", "--setting", "production"), "setting: expected no value"),
         (("train", "mutag", "--model", "gin", "--class-weight", "balanced"), "class_weight"),
         (("train", "mutag", "--model", "gin", "--batch", 0), "batch"),
-        (("train", "karate", "--model", "gcn", "--readout", "sum"), "karate is no data set of graphs"),
-        (("train", "karate", "--model", "gcn", "--batch", 3), "karate is no data set of graphs"),
+        (("train", "karate", "--model", "gcn", "--readout", "sum"), "karate is not a data set of graphs"),
+        (("train", "karate", "--model", "gcn", "--batch", 3), "karate is not a data set of graphs"),
     ],
 )
 def test_errors_come_before_any_training(place, line, message):

@@ -163,7 +163,7 @@ def test_triples_are_completed_by_names_from_options_and_files(run, family):
 
 def test_what_a_run_of_triples_completes_is_described(run):
     said = call("predict", run, "--describe").stdout
-    assert "head      one of 40 nodes, such as person 0; empty or ? to find it" in said
+    assert "head      one of 40 nodes, such as person 0; empty or ? if it is to be found" in said
     assert "relation  next, far" in said
 
 
@@ -175,7 +175,7 @@ def test_what_a_run_of_triples_completes_is_described(run):
         (["--head", "person 3", "--tail", "person 4", "--relation", "next"], "got --head and --relation and --tail"),
         (["--head", "person", "--relation", "next"], "person"),
         (["--head", "person 3", "--relation", "nex"], "'next'"),
-        (["--head", "person 3", "--relation", "next", "--proba"], "embeddings of triples only complete triples"),
+        (["--head", "person 3", "--relation", "next", "--proba"], "a run on triples only completes triples"),
         (["both.csv"], "both.csv:2: expected a relation and either a head or a tail"),
         (["unknown.csv"], "unknown.csv:3:"),
         (["both.csv", "--relation", "next"], "no value together with a file of triples"),

@@ -73,7 +73,7 @@ def test_from_triples_to_predictions_and_a_student(place, tmp_path, model):
     for given in (["--dataset", place / "set"], [place / "nodes.csv"]):
         refused = call("predict", run, *given)
         assert refused.exit_code == 2
-        assert "knows the relations of its own data set only" in refused.output
+        assert "has weights only for the relations of its own data set" in refused.output
     if model == "rgcn":
         assert f"hgraph distill {run}" in call("serve", run).output
         done("distill", run, "--epochs", 2, "--quiet")

@@ -37,7 +37,7 @@ def test_numbers_that_never_repeat_are_no_code():
     numbers = [str(i / 7) for i in range(9)]
     assert copies_of_label({"id": [*"abcdefghi"]}, numbers) == []
     assert copies_of_label({"same": numbers}, numbers) == [
-        "Column 'same' is a copy of the label: predicting from it is no task."
+        "Column 'same' is a copy of the label: it reveals the answer."
     ]
 
 

@@ -135,7 +135,7 @@ def test_nodes_have_one_name_on_graphs_and_hypergraphs():
 
 @pytest.mark.checked(
     "splits",
-    "Features of listed edges are brought into the order of the edges, in both directions of an undirected one.",
+    "Features of listed edges are permuted into the order of the edges, in both directions of an undirected one.",
 )
 @SOME
 @given(st.data())
@@ -161,5 +161,5 @@ def test_features_of_edges_that_do_not_fit_are_refused():
     for graph, count in ((undirected, 2), (undirected, 7), (build([[0, 1], [1, 2]]), 1)):
         with pytest.raises(ArgumentError, match="values: expected"):
             graph.sort_edges(torch.zeros(count, 1))
-    with pytest.raises(ArgumentError, match=r"graph.sort_edges\(features\) .*repeats it for the other direction"):
+    with pytest.raises(ArgumentError, match=r"graph.sort_edges\(features\): .*repeats it for the other direction"):
         nn.GATConv(2, 3, edge_channels=1)(torch.zeros(4, 2), undirected, torch.zeros(3, 1))

@@ -124,7 +124,7 @@ class MatchSimilarity(Term):
         sample: n, the number of sampled nodes.
 
     Raises:
-        ArgumentError: no target, and a teacher that is no network of several layers.
+        ArgumentError: no target, and a teacher that is not a network of several layers.
 
     Source: NOSMOG (Tian et al., ICLR 2023), representational similarity distillation.
 

@@ -78,8 +78,8 @@ def export(
         The largest deviation from the student's logits on ``x``, by format.
 
     Raises:
-        ArgumentError: unknown formats, ``"layers"`` for another student, a wrong number of names, or a folder that is
-            not empty.
+        ArgumentError: unknown formats, ``"layers"`` for a student that does not support it, a wrong number of names, or
+            a folder that is not empty.
         DataError: the logits of a program differ from the student's.
         MissingPackageError: ``"onnx"`` or ``"int8"`` without the packages of ``hgraph[onnx]``.
 

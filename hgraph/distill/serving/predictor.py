@@ -253,7 +253,7 @@ class Predictor:
         return x, {}
 
     def _one_hot(self, names: Sequence[Any]) -> Tensor:
-        """Features of known nodes; the student knows nothing of others, as nodes have no columns."""
+        """One-hot features of known nodes; there are none for other nodes, because nodes have no columns."""
         place = {name: i for i, name in enumerate(self.ids)}
         x = torch.zeros(len(names), len(self.ids))
         for row, name in enumerate(map(str, names)):

@@ -120,7 +120,7 @@ def listening(host: str, port: int) -> socket.socket:
 def run_until_stopped(app: Any, place: socket.socket, *, limits: Limits | None = None, quiet: bool = False) -> None:
     """Serve an application on a listening socket until SIGINT or SIGTERM; running requests are answered first.
 
-    Requests are logged only if stdout is a terminal: a pipe that nobody reads would fill up and block the server.
+    Requests are logged only if stdout is a terminal: a pipe that is not read would fill up and block the server.
 
     Raises:
         MissingPackageError: the packages of ``hgraph[serve]`` are not installed.

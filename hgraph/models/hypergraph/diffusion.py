@@ -50,9 +50,9 @@ def smoothing(hypergraph: Hypergraph, dtype: torch.dtype, *, by_size: bool = Tru
 
 
 def diffuse(x: Tensor, hypergraph: Hypergraph, num_steps: int, alpha: float) -> Tensor:
-    r"""Features smoothed over the star expansion, with a part of the first features in every step.
+    r"""Smooth features over the star expansion, with an initial residual in every step.
 
-    Use it once, before a network of rows: messages then cost no training time.
+    Use it once, before an MLP: then messages cost no training time.
 
     .. math:: Z^0 = X, \qquad Z^{l+1} = (1 - \alpha)\, A_S Z^l + \alpha X
 
@@ -62,7 +62,7 @@ def diffuse(x: Tensor, hypergraph: Hypergraph, num_steps: int, alpha: float) -> 
         x: [..., N, F] features.
         hypergraph: the structure.
         num_steps: L.
-        alpha: weight of the first features.
+        alpha: weight of the initial features X in each step.
 
     Returns:
         [..., N, F].

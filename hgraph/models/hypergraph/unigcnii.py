@@ -19,23 +19,23 @@ __all__ = ["UniGCNII"]
 
 
 class UniGCNII(nn.Module):
-    r"""Many UniGCN steps, each with a part of the first features and a map near the identity.
+    r"""Many UniGCN steps, each with an initial residual and a linear map close to the identity.
 
-    Use it where more than a few layers are needed: it can be 32 or 64 deep.
+    Use it where more than a few layers are needed: it works with 32 or 64 layers.
 
     .. math:: X^0 = \mathrm{ReLU}(X \Theta), \qquad Y = (1 - \alpha)\, P X^l + \alpha X^0, \qquad
               X^{l+1} = \mathrm{ReLU}\big((1 - \beta_l)\, Y + \beta_l Y \Theta_l\big), \qquad
               \beta_l = \log(1 + \lambda / l)
 
-    with P the two weighted sums of `UniGCNConv`; at the end one more linear map.
+    with P the two weighted sums of `UniGCNConv`, followed by one more linear map.
 
     Args:
         in_channels: F, input features per node.
         hidden_channels: features per node in all steps.
         num_classes: C.
         num_layers: L, number of steps.
-        alpha: weight of the first features in each step.
-        lam: lambda, which sets how fast the maps come to the identity; 0 leaves them out.
+        alpha: weight of the initial features :math:`X^0` in each step.
+        lam: lambda; the smaller, the closer the maps are to the identity, and 0 leaves them out.
         dropout: dropout probability before each step and both linear maps.
         norm: whether to divide rows by their length after each P; without gradient through the length.
 

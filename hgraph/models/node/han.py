@@ -79,7 +79,7 @@ class HAN(nn.Module):
 
 
 def _paths(kg: KnowledgeGraph) -> list[Graph]:
-    """One graph per relation, of the heads with a common tail, such as papers with a common author."""
+    """One graph per relation, which connects heads with a common tail, such as papers with a common author."""
     return cached(kg, "paths", lambda: [_path(kg, relation) for relation in range(kg.num_relations)])
 
 

@@ -115,7 +115,7 @@ def _spread_start(
         raise ArgumentError("y", f"shape [{graph.num_nodes}]", f"shape {list(y.shape)}")
     if not bool(labeled(y[train]).all()):
         raise ArgumentError("train", "nodes with a label", "a node whose label is missing")
-    if graph.directed:  # the norm divides by the in-degree of both ends: sources that nobody points to would be lost
+    if graph.directed:  # the norm has the in-degrees of both ends: nodes without in-edges would send nothing
         hint = "Use Graph.from_edge_index(graph.edge_index, num_nodes=graph.num_nodes, directed=False)"
         raise ArgumentError("graph", "an undirected graph", "edges without their reverse", hint)
     if len(train) and not 0 <= int(y[train].min()) <= int(y[train].max()) < num_classes:

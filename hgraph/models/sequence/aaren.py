@@ -1,4 +1,4 @@
-"""The encoder of Aaren: a Transformer encoder whose attention is a recurrence (Feng et al., 2024)."""
+"""`AarenEncoder`: a Transformer encoder whose attention is a recurrence (Feng et al., 2024)."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ __all__ = ["AarenEncoder"]
 class AarenEncoder(nn.Module):
     r"""Layers of `hgraph.nn.Aaren` and an MLP, each with a residual and a layer norm.
 
-    Use it in place of a causal Transformer encoder for sequences that arrive token by token: the state has one size.
+    Use it in place of a causal Transformer encoder for sequences that arrive token by token: the size of the state is
+    fixed.
 
     .. math:: h = \operatorname{norm}_1(x + \mathrm{Aaren}(x)), \qquad
               y = \operatorname{norm}_2\big(h + W_2 \operatorname{ReLU}(W_1 h + b_1) + b_2\big)
 
     With ``norm_first``, :math:`h = x + \mathrm{Aaren}(\operatorname{norm}_1 x)` and likewise for the MLP. A layer has
-    as many parameters as `torch.nn.TransformerEncoderLayer` and one learned token more.
+    the parameters of a `torch.nn.TransformerEncoderLayer` and one learned token.
 
     Args:
         dim: features per token.
         num_heads: H.
         num_layers: L.
-        hidden_channels: of the MLP.
+        hidden_channels: hidden width of the MLP.
         dropout: dropout probability in and after the MLP, and after the attention.
-        norm_first: whether norms are before the blocks.
+        norm_first: whether the norms are applied before Aaren and the MLP, instead of after the residuals.
 
     Shapes:
         x [..., N, dim] -> [..., N, dim]; ``mask`` [..., N] as in `hgraph.nn.Aaren`; ``state`` is a `StackState`.

@@ -1,4 +1,4 @@
-"""TransNormerLLM: a language model of linear attention (Qin et al., ICML 2024)."""
+"""TransNormerLLM: a language model with linear attention (Qin et al., ICML 2024)."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ __all__ = ["TransNormer"]
 
 
 class TransNormer(nn.Module):
-    r"""Language model of `hgraph.nn.TransNormerLayer`: cost per token does not depend on the position.
+    r"""Language model with layers `hgraph.nn.TransNormerLayer`; the cost per token does not depend on the position.
 
     Use it for next-token prediction over long sequences.
 
     .. math:: x^0 = \sqrt d\, E_w, \qquad x^{l+1} = \mathrm{layer}_l(x^l), \qquad z = \operatorname{norm}(x^L) W^\top
 
-    Early layers forget fast, the last one hardly; positions are encoded in layer 0 only.
+    Weights decay fast in early layers and hardly in the last one; positions are encoded in layer 0 only.
 
     Args:
         vocab_size: V, the size of the vocabulary.
         dim: d.
         num_heads: H.
         num_layers: L.
-        hidden_channels: of the gated linear units.
+        hidden_channels: hidden width of the gated linear units.
         decay: schedule of the decays, ``"alibi"`` or ``"linear"`` (`hgraph.nn.recurrent.log_decays`), or None.
         lrpe: whether layer 0 encodes positions.
-        tie_embeddings: whether W is E.
+        tie_embeddings: whether W is the embedding matrix E.
         scale_embedding: whether embeddings are multiplied by :math:`\sqrt d`.
         init_std: standard deviation of the initial embeddings and linear maps.
         chunk: tokens per chunk. It affects rounding only.
 
     Shapes:
-        tokens [..., N], whole numbers below V -> scores [..., N, V]; ``mask``, boolean [..., N], True at real tokens;
-        ``state`` is a `hgraph.nn.recurrent.StackState`. Tokens of padding may be any of the vocabulary.
+        tokens [..., N], integers 0 .. V-1 -> scores [..., N, V]. ``mask``, boolean [..., N], is True at real tokens;
+        padding may be any token of the vocabulary. ``state`` is a `hgraph.nn.recurrent.StackState`.
 
     Source: Qin et al., "Various Lengths, Constant Speed: Efficient Language Modeling with Lightning Attention", ICML
-    2024. It has V d + L (5 d^2 + 3 d g) + d parameters, g hidden channels, and V d more without tied embeddings. The
-    initial deviation is not printed there.
+    2024. The model has V d + L (5 d^2 + 3 d g) + d parameters for g hidden channels, and V d more without tied
+    embeddings. The initial standard deviation is not in the paper.
 
     >>> import torch
     >>> model = TransNormer(16, 8, num_heads=2, num_layers=2, hidden_channels=12)

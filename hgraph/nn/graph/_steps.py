@@ -85,8 +85,8 @@ def check_edges(edge_features: object, adj: Adjacency, channels: int | None) -> 
     if len(given) < 2 or given[-2] != adj.num_edges or given[-1] != channels:
         expected = f"shape [..., {adj.num_edges}, {channels}], one row per edge"
         hint = (
-            "Use graph.sort_edges(features) to permute one row per listed edge into the order of the edges, and "
-            "to repeat it for the other direction of an undirected edge; rows from hgraph.convert are already in it"
+            "Use graph.sort_edges(features): it permutes one row per listed edge into the order of the edges, and "
+            "repeats it for the other direction of an undirected edge; rows from hgraph.convert are already sorted"
         )
         got = f"shape {given}" if isinstance(edge_features, Tensor) else type(edge_features).__name__
         raise ArgumentError("edge_features", expected, got, hint)

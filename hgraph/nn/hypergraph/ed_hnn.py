@@ -38,7 +38,7 @@ class EDHNNConv(nn.Module):
         num_mlp_layers: linear maps in the three MLPs. With 0 layers, MLP_1 and MLP_3 are the identity and MLP_2 returns
             :math:`m_e`.
         hidden_channels: features inside the MLPs; None takes F.
-        alpha: weight of the first features x0 in each application.
+        alpha: weight of the initial features x0 in each application.
         reduce: ``"mean"`` or ``"sum"``.
         dropout: dropout probability inside the MLPs.
         norm: whether the MLPs use layer norm.

@@ -19,8 +19,8 @@ __all__ = ["Aaren"]
 class Aaren(nn.Module):
     r"""Softmax attention over all tokens so far, by one learned query: a recurrence with a state of fixed size.
 
-    Use it in place of causal self-attention where tokens arrive one by one. It cannot look for something that depends
-    on the receiving token, since all tokens ask the same question.
+    Use it in place of causal self-attention where tokens arrive one by one. All tokens share one query, so the weights
+    do not depend on the receiving token.
 
     .. math:: s_i = \frac{q \cdot k_i}{\sqrt D}, \qquad
               o_t = \frac{\sum_{i \le t} \exp(s_i)\, v_i}{\sum_{i \le t} \exp(s_i)}, \qquad y_t = W_O o_t + b_O
@@ -33,16 +33,16 @@ class Aaren(nn.Module):
         bias: whether the four projections have a bias.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]; ``mask``, boolean [..., N], is True at real tokens: padding contributes
-        nothing, whatever it contains, and its output is 0; with ``state``, a `ChainState`, the tokens are the next ones
-        of a sequence. :meth:`pool` returns one token per sequence.
+        x [..., N, dim] -> [..., N, dim]. ``mask``, boolean [..., N], is True at real tokens: padding contributes
+        nothing, whatever it contains, and its output is 0. With ``state``, a `ChainState`, the tokens continue its
+        sequence. :meth:`pool` returns one token per sequence.
 
     Raises:
-        ArgumentError: wrong shapes, a state with a mask, or of another layer.
+        ArgumentError: wrong shapes, a state with a mask, or a state of another layer.
 
-    Source: Feng et al., "Attention as an RNN", section 3. The paper begins with a maximum of 0, which divides 0 by 0
-    for very negative scores; here it begins with the first token. The scale of the scores is not printed there;
-    the usual one is taken.
+    Source: Feng et al., "Attention as an RNN", section 3. In the paper, the running maximum starts at 0, which gives
+    0 / 0 for very negative scores; here it starts at the first score. The paper does not state the scale of the
+    scores; here it is the usual one.
 
     >>> layer = Aaren(8, 2)
     >>> x = torch.randn(3, 10, 8)
@@ -93,13 +93,13 @@ class Aaren(nn.Module):
         queries: Tensor | None = None,
         block_size: int | None = None,
     ) -> Tensor:
-        """Attend from one token, or some, to a whole sequence.
+        """Attend to a whole sequence with the learned query, or with several queries.
 
         Args:
             x: [..., N, dim].
             mask: boolean [..., N], True at real tokens.
             queries: latent tokens [L, dim] in place of the learned one; None returns [..., dim].
-            block_size: tokens that are reduced at a time, which bounds the memory; None takes all.
+            block_size: number of tokens that are reduced at a time, which bounds the memory; None takes all.
 
         Returns:
             [..., dim], or [..., L, dim] for L queries; the bias of the output for a sequence without tokens.

@@ -22,7 +22,7 @@ __all__ = ["LightningAttention"]
 
 
 class LightningAttention(nn.Module):
-    r"""Linear attention whose heads forget at fixed rates, normalized after the sum instead of by softmax.
+    r"""Linear attention with a fixed decay per head, normalized after the sum instead of by softmax.
 
     Use it for long sequences: cost and memory are linear in the number of tokens, and a decoded token costs the same
     at every position.
@@ -37,24 +37,24 @@ class LightningAttention(nn.Module):
         dim: features per token.
         num_heads: H, which divides dim.
         decay: schedule of the decays a_h, ``"alibi"`` or ``"linear"`` (`log_decays`), or None for no decay.
-        layer: number of the layer, from 0; later layers forget less.
+        layer: index of the layer, from 0; the decay is slower in later layers.
         num_layers: number of layers.
-        causal: whether tokens receive only from themselves and earlier tokens; otherwise weights decay with
+        causal: whether tokens receive messages only from themselves and earlier tokens; otherwise, weights decay with
             :math:`|t - s|`.
         bias: whether the projections have a bias.
         chunk: tokens per chunk. It affects rounding only.
 
     Shapes:
-        x [..., N, dim] -> [..., N, dim]; ``mask``, boolean [..., N], is True at real tokens: padding contributes
-        nothing, whatever it contains, and its output is 0; with ``state``, a `ChainState`, the tokens are the next ones
-        of a sequence.
+        x [..., N, dim] -> [..., N, dim]. ``mask``, boolean [..., N], is True at real tokens: padding contributes
+        nothing, whatever it contains, and its output is 0. With ``state``, a `ChainState`, the tokens continue its
+        sequence.
 
     Raises:
-        ArgumentError: wrong shapes, a state with a mask, a state of another layer, or of a layer that is not causal.
+        ArgumentError: wrong shapes, a state with a mask, a state of another layer, or a state without ``causal``.
 
     Source: Qin et al., "Lightning Attention-2: A Free Lunch for Handling Unlimited Sequence Lengths in Large Language
-    Models", section 3; float16 is computed in float32 between the projections, because sums over a sequence may exceed
-    its range.
+    Models", section 3. Between the projections, float16 is computed in float32, because sums over a sequence may exceed
+    the range of float16.
 
     >>> layer = LightningAttention(8, 2, layer=1, num_layers=4)
     >>> layer(torch.randn(3, 10, 8)).shape

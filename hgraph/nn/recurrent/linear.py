@@ -34,15 +34,15 @@ def linear_attention(
     initial: Tensor | None = None,
     chunk: int = 64,
 ) -> LinearAttentionResult:
-    r"""Attention without softmax, whose weights decay with the distance: a matrix per head, carried along the chain.
+    r"""Attention without softmax, whose weights decay with distance: a recurrence with one state matrix per head.
 
-    Use it for sequences whose length must not increase the cost per token.
+    Use it for long sequences: the cost per token does not depend on their length.
 
     .. math:: S_t = e^{a_t} S_{t-1} + k_t v_t^\top, \quad o_t = s\, S_t^\top q_t, \qquad
               o_i = s \sum_{j \le i} e^{a_{j+1} + \dots + a_i} (q_i \cdot k_j)\, v_j
 
-    Without ``causal``, o_i is the sum over all j with weights :math:`e^{a |i - j|} (q_i \cdot k_j)`. Within chunks the
-    weights are computed as a matrix, between chunks the state is carried, so cost and memory are linear in N.
+    Without ``causal``, o_i is the sum over all j with weights :math:`e^{a |i - j|} (q_i \cdot k_j)`. Within chunks, the
+    weights are computed as a matrix; between chunks, the state is passed on. So cost and memory are linear in N.
 
     Args:
         q: [..., N, H, D].
@@ -50,7 +50,7 @@ def linear_attention(
         v: [..., N, H, V].
         log_decay: a, at most 0: [H], or [..., N, H] if causal; None is 0.
         scale: s.
-        causal: whether tokens receive only from themselves and earlier tokens.
+        causal: whether tokens receive messages only from themselves and earlier tokens.
         initial: the state before the first token, [..., H, D, V]; only if causal.
         chunk: tokens per chunk. It affects rounding only.
 
@@ -61,7 +61,8 @@ def linear_attention(
         ArgumentError: inconsistent shapes, a decay above 0, an initial state or a decay per token if not causal.
 
     Source: Qin et al., "Lightning Attention-2: A Free Lunch for Handling Unlimited Sequence Lengths in Large Language
-    Models", section 3; the form that is not causal is a forward and a backward chain, without the diagonal twice.
+    Models", section 3. Without ``causal``, the result is the sum of a forward and a backward chain, with the diagonal
+    counted once.
 
     >>> one = torch.ones(3, 1, 1)
     >>> linear_attention(one, one, one, log_decay=torch.tensor([0.5]).log()).out.flatten().tolist()
@@ -81,7 +82,8 @@ def linear_attention(
             raise ArgumentError("log_decay", shapes, f"shape {list(log_decay.shape)}")
     if not causal and not (per_head and initial is None):
         name, got = ("log_decay", "one per token") if initial is None else ("initial", "a tensor")
-        raise ArgumentError(name, "one per head" if initial is None else "None, since it is not causal", got)
+        expected = "one per head, because causal is False" if initial is None else "None, because causal is False"
+        raise ArgumentError(name, expected, got)
     q, k, v = (x.transpose(-3, -2) for x in (q, k, v))  # [..., H, N, D]
     if log_decay is not None:
         log_decay = log_decay.unsqueeze(-1).expand(q.shape[:-1]) if per_head else log_decay.transpose(-2, -1)
@@ -114,13 +116,13 @@ def alibi_slopes(
 ) -> Tensor:
     r"""The slopes [H] of ALiBi: the geometric sequence :math:`2^{-8(h+1)/H}`.
 
-    Use it for `hgraph.alibi`, or as decays of `linear_attention`. If H is not a power of two, they are the slopes of
-    the largest power of two C below H, then every other slope of 2 C heads.
+    Use it for `hgraph.alibi`, or as decays of `linear_attention`. If H is not a power of two, and C is the largest
+    power of two below H, the result is the slopes for C heads, then every other slope for 2 C heads.
 
     Args:
         num_heads: H.
-        device: of the result.
-        dtype: of the result.
+        device: device of the result.
+        dtype: dtype of the result.
 
     Source: Press et al., "Train Short, Test Long: Attention with Linear Biases Enables Input Length Extrapolation".
 
@@ -145,7 +147,7 @@ def log_decays(
     device: torch.device | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    r"""The log decays [H] of a layer of Lightning Attention: later layers forget less, and each head at its own rate.
+    r"""The log decays [H] of a layer of Lightning Attention: one rate per head, slower in later layers.
 
     Use it as ``log_decay`` of `linear_attention`.
 
@@ -153,15 +155,15 @@ def log_decays(
               a_h = -\frac{8h}{H} \Big(1 - \frac{l}{L}\Big) \quad\text{("linear")}
 
     with heads h and layers l counted from 0; l / (L - 1) is 0 for one layer. Both were published: "alibi" in the
-    code and the trained models, "linear" in equation 10 of the paper, whose head 0 never forgets.
+    code and the trained models, "linear" in equation 10 of the paper, in which head 0 does not decay.
 
     Args:
         num_heads: H.
         schedule: ``"alibi"`` or ``"linear"``.
-        layer: l.
-        num_layers: L.
-        device: of the result.
-        dtype: of the result.
+        layer: l, index of the layer.
+        num_layers: L, number of layers.
+        device: device of the result.
+        dtype: dtype of the result.
 
     Source: Qin et al., "Various Lengths, Constant Speed: Efficient Language Modeling with Lightning Attention", ICML
     2024, equation 10, and the published models.

@@ -19,10 +19,9 @@ Carried = tuple[Tensor, ...]
 
 
 class ChainState(DecodeState):
-    """What one recurrent layer carries from token to token; its size does not depend on the number of tokens.
+    """The decode state of one recurrent layer; its size does not depend on the number of tokens.
 
-    Use it to decode token by token with a layer of `hgraph.nn.recurrent`. The carried tensors are stored without
-    gradients.
+    Use it to decode token by token with a layer of `hgraph.nn.recurrent`. Its tensors are stored without gradients.
 
     >>> from hgraph import nn
     >>> layer, x = nn.LightningAttention(8, 2).eval(), torch.randn(1, 5, 8)
@@ -42,7 +41,7 @@ class ChainState(DecodeState):
         return f"ChainState({len(self)} tokens)"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles forget the layer, which is not theirs to copy."""
+        """Copies and pickles do not contain the layer."""
         return {**self.__dict__, "_layer": _nobody}
 
     @property
@@ -65,7 +64,8 @@ class ChainState(DecodeState):
             The outputs.
 
         Raises:
-            ArgumentError: the state was begun by another layer, for another number of examples or on another device.
+            ArgumentError: the state was first used by another layer, for a different number of examples, or on another
+                device.
         """
         examples = x.shape[:-2]
         self._check(layer)
@@ -91,7 +91,7 @@ class ChainState(DecodeState):
 
 
 class StackState(DecodeState):
-    """The states of all layers of a network of recurrences: they continue, reorder and reset together.
+    """The decode states of all recurrent layers of a network, which are reordered and reset together.
 
     Use it to decode token by token with a network of `hgraph.models.sequence`.
 
@@ -124,7 +124,7 @@ class StackState(DecodeState):
         return sum(state.num_bytes for state in self.layers)
 
     def reorder(self, index: Tensor) -> None:
-        """Continue with the examples ``index`` [B'] of the batch, which may repeat."""
+        """Continue with the examples ``index`` [B'] of the batch; repeats are allowed."""
         for state in self.layers:
             state.reorder(index)
 
@@ -138,8 +138,8 @@ def states_of(state: Any, num_layers: int) -> Sequence[ChainState | None]:
     """The states of the layers of a network.
 
     Raises:
-        ArgumentError: of another number of layers.
-        ArgumentTypeError: not a `StackState`.
+        ArgumentError: the state is for a different number of layers.
+        ArgumentTypeError: the state is not a `StackState`.
     """
     if state is None:
         return [None] * num_layers
@@ -156,17 +156,17 @@ def _nobody() -> None:
 
 
 def check_state(state: Any, mask: Tensor | None, causal: bool = True) -> None:
-    """Check the state of a forward.
+    """Check the state that is passed to a forward.
 
     Raises:
-        ArgumentError: a state of a layer that is not causal, or with a mask.
-        ArgumentTypeError: not a `ChainState`.
+        ArgumentError: a state with a mask, or for a layer that is not causal.
+        ArgumentTypeError: the state is not a `ChainState`.
     """
     if state is None:
         return
     if not isinstance(state, ChainState):
         raise ArgumentTypeError("state", "a ChainState", type(state).__name__, "Use hgraph.nn.recurrent.ChainState()")
     if not causal:
-        raise ArgumentError("state", "None, since the layer is not causal", repr(state))
+        raise ArgumentError("state", "None, because the layer is not causal", repr(state))
     if mask is not None:
         raise ArgumentError("mask", "None with a state", "a mask", "Decode examples of equal length together")

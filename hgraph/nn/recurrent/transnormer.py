@@ -21,8 +21,8 @@ __all__ = ["LRPE", "SGLU", "NormLinearAttention", "TransNormerLayer"]
 class LRPE(nn.Module):
     r"""Linearized relative position encoding: products of encoded queries and keys depend on the distance.
 
-    Use it on queries and keys of linear attention; learned angles make the weight of a channel oscillate with the
-    distance.
+    Use it on the queries and keys of linear attention: with the learned angles, the weight of a channel oscillates with
+    the distance.
 
     .. math:: x_t \mapsto [x_t \cos \theta t,\; x_t \sin \theta t], \qquad
               \tilde q_t \cdot \tilde k_s = \sum_j q_{tj} k_{sj} \cos \theta_j (t - s)
@@ -32,8 +32,8 @@ class LRPE(nn.Module):
         head_dim: D.
 
     Shapes:
-        x [..., N, H, D] -> [..., N, H, 2 D], at the positions from ``start`` on. The angles [H, D] are learned and
-        begin as :math:`10000^{-2j / (H D)}`.
+        x [..., N, H, D] -> [..., N, H, 2 D], at the positions from ``start`` on. The angles [H, D] are learned,
+        starting from :math:`10000^{-2j / (H D)}`.
 
     Source: Qin et al., "Various Lengths, Constant Speed: Efficient Language Modeling with Lightning Attention", ICML
     2024, section 3, and the published models for the angles.
@@ -49,7 +49,7 @@ class LRPE(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The published angles."""
+        """Reset the angles to the published ones."""
         count = self.theta.numel()
         with torch.no_grad():
             place = torch.arange(count, device=self.theta.device, dtype=torch.float32).view_as(self.theta)
@@ -65,9 +65,9 @@ class LRPE(nn.Module):
 
 
 class NormLinearAttention(LightningAttention):
-    r"""Linear attention of TransNormer: Lightning Attention with a gate, and position encoding if wanted.
+    r"""Linear attention of TransNormer: Lightning Attention with a gate and, optionally, a position encoding.
 
-    Use it as `LightningAttention`; the gate lets a token decide which channels it takes from the past.
+    Use it in place of `LightningAttention` where each token should select, by the gate, channels of the past.
 
     .. math:: y_t = W_O \big( W_U x_t \odot \operatorname{norm}(o_t) \big), \qquad
               o_t = \sum_{s \le t} e^{a_h (t - s)} (\tilde q_t \cdot \tilde k_s)\, W_V x_s
@@ -78,11 +78,11 @@ class NormLinearAttention(LightningAttention):
     Args:
         dim: features per token.
         num_heads: H, which divides dim.
-        lrpe: whether queries and keys get `LRPE`; the state then has twice as many rows.
+        lrpe: whether queries and keys are encoded by `LRPE`; the state then has twice as many rows.
         decay: as in `LightningAttention`, as are ``layer``, ``num_layers``, ``causal``, ``bias`` and ``chunk``.
         layer: number of the layer, from 0.
         num_layers: number of layers.
-        causal: whether tokens receive only from themselves and earlier tokens.
+        causal: whether tokens receive messages only from themselves and earlier tokens.
         bias: whether the projections have a bias.
         chunk: tokens per chunk.
 
@@ -135,7 +135,7 @@ class SGLU(nn.Module):
 
     Args:
         dim: features per token.
-        hidden_channels: of the product.
+        hidden_channels: width of the product.
         bias: whether the maps have a bias.
 
     Shapes:
@@ -165,9 +165,9 @@ class SGLU(nn.Module):
 
 
 class TransNormerLayer(nn.Module):
-    r"""A layer of TransNormerLLM: linear attention and a gated linear unit, normalized before, with residuals.
+    r"""A layer of TransNormerLLM: linear attention and a gated linear unit, with pre-norm and residuals.
 
-    Use it to build networks for long sequences; `hgraph.models.TransNormer` is the published one.
+    Use it to build networks for long sequences; `hgraph.models.TransNormer` is the published network.
 
     .. math:: h = x + \mathrm{NormLinearAttention}(\operatorname{norm} x), \qquad
               y = h + \mathrm{SGLU}(\operatorname{norm} h)
@@ -177,12 +177,12 @@ class TransNormerLayer(nn.Module):
     Args:
         dim: features per token.
         num_heads: H, which divides dim.
-        hidden_channels: of the gated linear unit.
+        hidden_channels: hidden width of the gated linear unit.
         layer: number of the layer, from 0.
         num_layers: number of layers.
         decay: schedule of the decays, ``"alibi"``, ``"linear"`` or None.
-        lrpe: whether queries and keys get `LRPE`; None: in layer 0 only, as published.
-        causal: whether tokens receive only from themselves and earlier tokens.
+        lrpe: whether queries and keys are encoded by `LRPE`; None means in layer 0 only, as published.
+        causal: whether tokens receive messages only from themselves and earlier tokens.
         eps: epsilon of the norms.
         chunk: tokens per chunk. It affects rounding only.
 

@@ -203,7 +203,7 @@ def _memory_piece(
         y = torch.einsum("ncij,ncijv,ncjv->nciv", q_cut @ k_cut.mT, pair, v_cut)
         gain, read = k_cut.mT @ (v_cut * remain), q_cut
     else:
-        # one decay for all channels multiplies the products, many multiply their terms
+        # a single decay for all channels multiplies the inner products; one per channel multiplies their terms
         score = (q_cut @ k_cut.mT) * pair.squeeze(-1) if axis == 0 else _channel_scores(q_cut, pair, k_cut)
         y, gain, read = score @ v_cut, (k_cut * remain).mT @ v_cut, q_cut * own
     factor = own[:, :, -1:] if axis == 2 else own[:, :, -1].unsqueeze(-1)  # [N, C, 1, V] or [N, C, 1 or D, 1]
@@ -240,7 +240,7 @@ def _uncut(y: Tensor, place: Tensor, length: int, groups: int) -> Tensor:
 
 
 def _channel_scores(q: Tensor, pair: Tensor, k: Tensor) -> Tensor:
-    """[N, C, i, j]: products of queries and keys whose channels decay each for itself."""
+    """[N, C, i, j]: products of queries and keys with one decay per channel."""
     return torch.einsum("ncid,ncijd,ncjd->ncij", q, pair, k)
 
 

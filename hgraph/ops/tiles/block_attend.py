@@ -12,7 +12,7 @@ table         [H or 1, L1, .., Ld]      a bias by relative position, or None: al
 ..                                      ``clamp(target_place[t] - source_place[s] + (L - 1) // 2, 0, L - 1)``
 target_place  [T, d] int64 or None
 source_place  [S, d] int64 or None
-mask          [B, S] bool or None       False at sources that nobody attends to
+mask          [B, S] bool or None       False at sources that no target attends to
 seed          [1] int64 or None         None: no dropout
 dropout       p                         weights times 0 or 1 / (1 - p), by `hgraph.ops.random.bits` at counter
 ..                                      ``((b T + t) S + s) H + h``

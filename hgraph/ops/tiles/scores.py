@@ -36,7 +36,7 @@ class Given(NamedTuple):
     table: Tensor | None
     target_place: Tensor | None
     source_place: Tensor | None
-    mask: Tensor | None  # [B, S], False at sources that nobody attends to
+    mask: Tensor | None  # [B, S], False at sources that no target attends to
     seed: Tensor | None
     dropout: float
     scale: float
