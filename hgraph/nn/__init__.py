@@ -54,7 +54,19 @@ from hgraph.nn.hypergraph import (
 )
 from hgraph.nn.losses import aux_losses
 from hgraph.nn.recommend import KGATConv, kg_attention, project, relation_laplacian, transr_energy, transr_loss
-from hgraph.nn.recurrent import LRPE, SGLU, Aaren, LightningAttention, NormLinearAttention, TransNormerLayer
+from hgraph.nn.recurrent import (
+    LRPE,
+    QLSTM,
+    RGLRU,
+    S6,
+    SGLU,
+    SSD,
+    Aaren,
+    LightningAttention,
+    NormalizedAttention,
+    NormLinearAttention,
+    TransNormerLayer,
+)
 from hgraph.nn.structure_dropout import drop_edges, drop_hyperedges
 from hgraph.nn.vision import (
     C3AH,
@@ -73,7 +85,11 @@ from hgraph.nn.vision import (
 __all__ = [
     "C3AH",
     "LRPE",
+    "QLSTM",
+    "RGLRU",
+    "S6",
     "SGLU",
+    "SSD",
     "A2C2f",
     "Aaren",
     "AllDeepSetsConv",
@@ -113,6 +129,7 @@ __all__ = [
     "MixtureOfHeadAttention",
     "MoAAttention",
     "NormLinearAttention",
+    "NormalizedAttention",
     "PNAConv",
     "PositionalAttention",
     "PowerAttention",

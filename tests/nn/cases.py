@@ -15,7 +15,11 @@ from hgraph.models import AarenEncoder
 from hgraph.nn import (
     C3AH,
     LRPE,
+    QLSTM,
+    RGLRU,
+    S6,
     SGLU,
+    SSD,
     A2C2f,
     Aaren,
     AllDeepSetsConv,
@@ -54,6 +58,7 @@ from hgraph.nn import (
     LightningAttention,
     MixtureOfHeadAttention,
     MoAAttention,
+    NormalizedAttention,
     NormLinearAttention,
     PNAConv,
     PositionalAttention,
@@ -356,6 +361,14 @@ BY_POSITION = {
 # ---------------------------------------------------------------------- recurrences: the order is the structure
 
 RECURRENT = {
+    "NormalizedAttention": attention(lambda: NormalizedAttention(DIM, 2, key_channels=6, bias=True), without=ORDERED),
+    "NormalizedAttention by sums": attention(
+        lambda: NormalizedAttention(DIM, 2, normalizer="sum", chunk=4), without=ORDERED
+    ),
+    "QLSTM": attention(lambda: QLSTM(DIM, reversed=True), without=ORDERED),
+    "RGLRU": attention(lambda: RGLRU(DIM), without=ORDERED),
+    "S6": attention(lambda: S6(DIM, state_size=3, chunk=4), without=ORDERED),
+    "SSD": attention(lambda: SSD(DIM, 2, state_size=3, chunk=4), without=ORDERED),
     "LRPE": attention(lambda: LRPE(3, DIM), grid, without=ORDERED),
     "NormLinearAttention": attention(lambda: NormLinearAttention(DIM, 2, lrpe=True, bias=True), without=ORDERED),
     "SGLU": attention(lambda: SGLU(DIM, 6)),
@@ -420,6 +433,12 @@ DECODERS = {
     ),
     "gated lightning": decoder(lambda: NormLinearAttention(DIM, 2, lrpe=True), CHAIN),
     "layer of a language model": decoder(lambda: TransNormerLayer(DIM, 2, hidden_channels=6, chunk=4), CHAIN),
+    "normalized": decoder(lambda: NormalizedAttention(DIM, 2, key_channels=6, normalizer="softplus"), CHAIN),
+    "normalized by sums": decoder(lambda: NormalizedAttention(DIM, 2, normalizer="sum"), CHAIN),
+    "quasi-LSTM": decoder(lambda: QLSTM(DIM), CHAIN),
+    "RG-LRU": decoder(lambda: RGLRU(DIM), CHAIN),
+    "S6": decoder(lambda: S6(DIM, state_size=3, chunk=4), CHAIN),
+    "SSD": decoder(lambda: SSD(DIM, 2, state_size=3, chunk=4), CHAIN),
     "lightning": decoder(lambda: LightningAttention(DIM, 2, bias=True, chunk=4), CHAIN),
     "landmarks": decoder(lambda: LandmarkAttention(DIM, 2, block_size=3), LANDMARK),
 }

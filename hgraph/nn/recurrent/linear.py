@@ -76,8 +76,8 @@ def linear_attention(
     q = q if scale == 1.0 else q * real("scale", scale, "a finite number", -float("inf"))
     per_head = log_decay is None or log_decay.dim() == 1
     if log_decay is not None:
-        expected = q.shape[-2:-1] if per_head else q.shape[:-1]
-        if log_decay.shape != expected:
+        sizes = q.shape[-2:-1] if per_head else q.shape[:-1]
+        if log_decay.shape != sizes:
             shapes = f"shape [{q.shape[-2]}] or {list(q.shape[:-1])}"
             raise ArgumentError("log_decay", shapes, f"shape {list(log_decay.shape)}")
     if not causal and not (per_head and initial is None):
