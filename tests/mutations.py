@@ -605,6 +605,25 @@ MUTATIONS += [
         "out = out + across.unsqueeze(2)", "pass", "tests/ops/test_scan.py",
     ),
     Mutation(
+        "affine: pieces of a sequence forget those before", "hgraph/ops/chain/affine.py",
+        "a_some[:, :1] * out[-1][:, -1:]", "0 * out[-1][:, -1:]", "tests/ops/test_scan.py",
+    ),
+    Mutation(
+        "lightning: one more decay for layers above the first", "hgraph/nn/recurrent/linear.py",
+        "1 - depth / max(count - 1, 1) + 1e-5", "1 - depth / count + 1e-5",
+        "tests/papers/test_14_lightning_attention_2.py",
+    ),
+    Mutation(
+        "aaren: padding gets attention", "hgraph/nn/recurrent/aaren.py",
+        "mask[..., None, None, :], score, float(\"-inf\")", "mask[..., None, None, :], score, 0.0",
+        "tests/papers/test_29_aaren.py",
+    ),
+    Mutation(
+        "transnormer: positions start anew at every step", "hgraph/nn/recurrent/transnormer.py",
+        "self.lrpe(query, start), self.lrpe(key, start)", "self.lrpe(query, 0), self.lrpe(key, 0)",
+        "tests/papers/test_16_transnormer.py",
+    ),
+    Mutation(
         "memory: weak decays with the rounding of strong ones", "hgraph/ops/chain/affine.py",
         "torch.where(causal.transpose(2, 3), 0.0, log.unsqueeze(3)).cumsum(2)",
         "decay.unsqueeze(3) - decay.unsqueeze(2)", "tests/ops/test_scan.py",

@@ -31,6 +31,7 @@ class DecodeState:
         self.capacity = None if capacity is None else whole("capacity", capacity, 1)
         self._length = 0
         self._examples: list[int] | None = None  # sizes of the batch dimensions, known after the first tokens
+        self._device: torch.device | None = None
 
     def __len__(self) -> int:
         """Number of tokens so far."""
@@ -59,7 +60,7 @@ class DecodeState:
 
     def reset(self) -> None:
         """Drop all tokens; the state can then be used for other examples."""
-        self._length, self._examples = 0, None
+        self._length, self._examples, self._device = 0, None, None
         self._clear()
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -70,8 +71,8 @@ class DecodeState:
         """Drop all stored tensors."""
         raise NotImplementedError
 
-    def _fit(self, examples: Sequence[int], count: int) -> tuple[int, int]:
-        """The positions of the next ``count`` tokens; checks the batch and the capacity."""
+    def _fit(self, examples: Sequence[int], count: int, device: torch.device) -> tuple[int, int]:
+        """The positions of the next ``count`` tokens; checks the batch, the capacity and the device."""
         low, high = self._length, self._length + count
         if self.capacity is not None and high > self.capacity:
             hint = f"Use a larger state: {self._of_capacity(high)}"
@@ -81,6 +82,9 @@ class DecodeState:
         if self._examples is not None and list(examples) != self._examples:
             hint = "Use one state per sequence or batch"
             raise ArgumentError("x", f"examples {self._examples} as before", list(examples), hint)
+        if self._device not in (None, device):
+            raise ArgumentError("x", f"tokens on {self._device} as before", device, "Use one state per device")
+        self._device = device
         return low, high
 
     def _of_capacity(self, capacity: int) -> str:
@@ -119,7 +123,7 @@ class KVState(DecodeState):
         Differentiable in the new tokens, which copies all tokens; decode without gradients to avoid this.
         """
         examples = tokens[0].shape[:-3]
-        low, high = self._fit(examples, tokens[0].shape[-3])
+        low, high = self._fit(examples, tokens[0].shape[-3], tokens[0].device)
         if not self._stored:
             with torch.inference_mode(False):  # only the prompt may be in inference mode
                 self._stored = tuple(x.new_zeros(*x.shape[:-3], self.capacity, *x.shape[-2:]) for x in tokens)

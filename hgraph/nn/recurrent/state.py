@@ -68,8 +68,8 @@ class ChainState(DecodeState):
                 device.
         """
         examples = x.shape[:-2]
-        self._check(x, layer)
-        high = self._fit(examples, x.shape[-2])[1]
+        self._check(layer)
+        high = self._fit(examples, x.shape[-2], x.device)[1]
         out, carried = recurrence(self.carried)
         with torch.inference_mode(False), torch.no_grad():  # what a prompt in inference mode carries is used outside
             self.carried = tuple(c.clone() if c.is_inference() else c.detach() for c in carried)
@@ -77,16 +77,11 @@ class ChainState(DecodeState):
         self._advance(examples, high)
         return out
 
-    def _check(self, x: Tensor, layer: nn.Module) -> None:
+    def _check(self, layer: nn.Module) -> None:
         owner = self._layer()
-        if self.carried is None:
-            return
         if owner is not None and owner is not layer:
             names = f"the {type(owner).__name__} it was first used with"
             raise ArgumentError("state", names, f"another {type(layer).__name__}", "Use one state per layer")
-        if self.carried and self.carried[0].device != x.device:
-            was = f"tokens on {self.carried[0].device} as before"
-            raise ArgumentError("x", was, x.device, "Use one state per device")
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> None:
         self.carried = None if self.carried is None else tuple(function(c) for c in self.carried)

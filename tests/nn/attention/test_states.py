@@ -18,6 +18,8 @@ from hgraph.nn import (
     SparseQueryAttention,
 )
 from hgraph.nn.attention import CombinerState, KVState, LandmarkState, SpanRule, insert_landmarks
+from hgraph.nn.recurrent import StackState
+from tests.nn.cases import DECODERS
 
 DIM, N = 8, 20
 PATTERNS = {
@@ -91,6 +93,17 @@ def test_a_state_belongs_to_its_examples(make, sizes):
     layer(torch.zeros(sizes[0], 2, DIM), state=state)
     with pytest.raises(ArgumentError, match=rf"x: expected examples \[{sizes[0]}\] as before, got \[{sizes[1]}"):
         layer(torch.zeros(sizes[1], 1, DIM), state=state)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_state_belongs_to_its_device(name):
+    kind, case = DECODERS[name]
+    layer = case.module(dtype=torch.float64)
+    state = case.state(layer, 8)
+    layer(torch.zeros(2, 2, DIM, dtype=torch.float64), state=state)
+    inner = state.layers[0] if kind is StackState else state
+    with pytest.raises(ArgumentError, match="x: expected tokens on cpu as before, got meta"):
+        inner._fit([2], 1, torch.device("meta"))
 
 
 # ---------------------------------------------------------------------- cached graphs and graphs of the caller

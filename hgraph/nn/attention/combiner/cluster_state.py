@@ -57,7 +57,7 @@ class ClusterState(DecodeState):
         """
         batch, count, heads = q.shape[:3]
         first = not len(self)
-        self._advance([batch], self._fit([batch], count)[1])
+        self._advance([batch], self._fit([batch], count, q.device)[1])
         clusters = clusters.expand(batch, heads, count).flatten(0, 1)
         tokens = [x.transpose(1, 2).flatten(0, 1).unsqueeze(2) for x in (q, k, v)]
         if count and first:

@@ -99,7 +99,7 @@ class CombinerState(DecodeState):
     def _fit_layer(self, tokens: tuple[Tensor, ...]) -> tuple[int, int]:
         """The positions of the next tokens; checks that examples and layer are the same as before."""
         examples = tokens[0].shape[:-3]
-        low, high = self._fit(examples, tokens[0].shape[-3])
+        low, high = self._fit(examples, tokens[0].shape[-3], tokens[0].device)
         now = ([list(x.shape[-2:]) for x in tokens], tokens[0].dtype)
         if self._made_for not in (None, now):
             expected, got = (f"{made[1]} of sizes {made[0]}" for made in (self._made_for, now) if made is not None)

@@ -115,9 +115,9 @@ class LandmarkState(DecodeState):
 
     def joined(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The unfinished block and the new tokens, [B, m + T, K, D]."""
+        self._fit(key.shape[:1], key.shape[1], key.device)
         if self._open is None:
             return key, value
-        self._fit(key.shape[:1], key.shape[1])
         for old, new in zip(self._open, (key, value), strict=True):
             if old.shape[2:] != new.shape[2:]:
                 expected, got = (f"heads {list(x.shape[2:])}" for x in (old, new))

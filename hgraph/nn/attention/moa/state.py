@@ -78,7 +78,7 @@ class SpanState(DecodeState):
     @torch.no_grad()
     def append(self, key: Tensor, value: Tensor) -> None:  # type: ignore[override]
         """Store keys and values [..., n, H_kv, D] of the next tokens. Not differentiable."""
-        low, high = self._fit(key.shape[:-3], key.shape[-3])
+        low, high = self._fit(key.shape[:-3], key.shape[-3], key.device)
         if self._sinks is None:
             self._sinks = _allocate(self.sink, key, value)
             own = [(key[..., r.key_heads, :], value[..., r.key_heads, :]) for r in self._rings]
