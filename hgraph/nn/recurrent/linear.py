@@ -82,8 +82,8 @@ def linear_attention(
             raise ArgumentError("log_decay", shapes, f"shape {list(log_decay.shape)}")
     if not causal and not (per_head and initial is None):
         name, got = ("log_decay", "one per token") if initial is None else ("initial", "a tensor")
-        expected = "one per head, because causal is False" if initial is None else "None, because causal is False"
-        raise ArgumentError(name, expected, got)
+        what = "one per head, because causal is False" if initial is None else "None, because causal is False"
+        raise ArgumentError(name, what, got)
     q, k, v = (x.transpose(-3, -2) for x in (q, k, v))  # [..., H, N, D]
     if log_decay is not None:
         log_decay = log_decay.unsqueeze(-1).expand(q.shape[:-1]) if per_head else log_decay.transpose(-2, -1)
