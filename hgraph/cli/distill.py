@@ -186,7 +186,7 @@ def distill(
     options: dict[str, Any] = {"objective": term, "split": split, "task": on.task, "seed": seed, "epochs": epochs}
     options["positions"] = positions_of(data, split, size)
     with (
-        running(folder, run | {"data": repr(data)}, overwrite=overwrite) as place,
+        running(folder, run | {"data": repr(data), "data_sha256": on.data_sha256}, overwrite=overwrite) as place,
         training_threads(threads, place, learned.step(networks)) as count,
     ):
         options["progress"] = False if quiet else None
@@ -344,6 +344,7 @@ def _config(learned: Lesson, student: Student, run: dict[str, Any], device: torc
         "seed": run["seed"],
         "device": str(device),
         "task": on.task.settings(),
+        "data_sha256": on.data_sha256,
         **environment_info(),
     }
 

@@ -6,12 +6,12 @@ import dataclasses
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hgraph.cli import graphs
-from hgraph.cli.common import JsonOption, QuietOption, RootOption, device_of, load, plain_errors, print_results
+from hgraph.cli.common import LOG, JsonOption, QuietOption, RootOption, device_of, load, plain_errors, print_results
 from hgraph.cli.node_runs import figures_of
 from hgraph.cli.recommenders import evaluate_recommender
 from hgraph.cli.teachers import MLP, positions_of, prepare, split_of
@@ -20,6 +20,9 @@ from hgraph.cli.triples import KIND, evaluate_triples
 from hgraph.errors import ArgumentError
 from hgraph.report import format_value
 from hgraph.schema import naming
+
+if TYPE_CHECKING:
+    from hgraph.data import Data
 
 
 @plain_errors
@@ -65,6 +68,8 @@ def evaluate(
     with nullcontext() if dataset is not None else naming("source", run / "config.json"):
         loaded = load(source_of(run, run_of, dataset), root=root, seed=run_of.seed)
     data = prepare(loaded, run_of.model, run_of.setting, run_of.seed)
+    if dataset is None:
+        _warn_if_changed(config.get("data_sha256"), data, run_of.source)
     data = encode_for_run(run, data, dataset, run_of.source, root, run_of.seed).to(device_of(device))
     networks, model, setting, seed = run_of.networks(data), run_of.model, run_of.setting, run_of.seed
     found: dict[str, dict[str, Any]] = {}
@@ -91,3 +96,11 @@ def evaluate(
         for name, figures in found.items():
             texts = (f"{key.replace('_', ' ')} {format_value(value)}" for key, value in figures.items())
             typer.echo("  ".join([name.ljust(7), *texts]))
+
+
+def _warn_if_changed(before: object, data: Data, source: str) -> None:
+    """Older runs have no hash of their data."""
+    from hgraph.data.io import data_digest
+
+    if before is not None and before != data_digest(data):
+        LOG.warning("%s has changed since this run was trained: its test nodes may have been in training", source)

@@ -63,6 +63,13 @@ class Prepared:
         """The name of the split."""
         return split_of(self.setting)
 
+    @property
+    def data_sha256(self) -> str:
+        """A hash of the data: a stopped run must not continue with others."""
+        from hgraph.data.io import data_digest
+
+        return data_digest(self.data)
+
 
 def prepared(
     dataset: str,
@@ -182,6 +189,7 @@ def config_of_run(on: Prepared, options: dict[str, Any], command: str, source: s
         "optimizer": f"Adam; {kept}",
         **options,
         "task": on.task.settings(),
+        "data_sha256": on.data_sha256,
         **environment_info(),
         "command": command,
         "source": absolute(source),

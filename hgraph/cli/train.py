@@ -305,7 +305,7 @@ def _train_network(
     where = device_of(device)
     on = prepared(dataset, model, setting, seed, root=root, device=where, **task)
     settings = {"dataset": dataset, "model": model.name, "setting": setting.value, "seed": seed}
-    settings |= shape | options | task | {"data": repr(on.data)}
+    settings |= shape | options | task | {"data": repr(on.data), "data_sha256": on.data_sha256}
     try:
         with running(folder, settings, overwrite=overwrite) as place:
             network = network_of(model, on.data, seed, **shape)

@@ -136,6 +136,7 @@ def tune(
         run = _Training(
             prepared(dataset, find(model.value), setting, seed, root=root, device=where, **task), epochs, seed
         )
+    about["data_sha256"] = run.data_sha256
     with running(folder, {}, overwrite=False):
         with training_threads(threads, folder, run.step()):
             found = search(run, kinds, trials=trials, folder=folder, seed=seed, about=about)
@@ -256,6 +257,11 @@ class _Training:
         self.count += 1
         return self._fit(settings, f"training {self.count}", report=report)[1].best["validation"]
 
+    @property
+    def data_sha256(self) -> str:
+        """A hash of the data: scores on others are not comparable."""
+        return self.on.data_sha256
+
     def step(self) -> Callable[[], object]:
         """One training step with the default settings."""
         return node_step(network_of(self.on.model, self.on.data, self.seed), self.on)
@@ -290,7 +296,9 @@ class _Recommending:
         return cls(loaded[0], loaded.name, model, epochs, seed, device)
 
     def __init__(self, data: Any, name: str, model: str, epochs: int, seed: int, device: str) -> None:
-        self.name = name
+        from hgraph.data import fingerprint
+
+        self.name, self.data_sha256 = name, fingerprint(data)
         self.data, self.model, self.epochs, self.seed, self.device = data, model, epochs, seed, device_of(device)
         self.count = 0
         if not data.val.num_edges:

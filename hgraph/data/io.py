@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hgraph.checks import Checks
+from hgraph.data.data import Data
 from hgraph.data.interactions import Interactions, TripleSplit
 from hgraph.errors import ArgumentTypeError, DataError
 from hgraph.files import write_atomically
@@ -26,7 +27,7 @@ from hgraph.structure.names import Names
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 from hgraph.structure.token_graph import TokenGraph
 
-__all__ = ["fingerprint", "load", "save"]
+__all__ = ["data_digest", "fingerprint", "load", "save"]
 
 _VERSION = 2
 # Old names of tensors in files of version 1.
@@ -39,6 +40,27 @@ def fingerprint(structure: Structure) -> str:
     for name, tensor in sorted(_parts(structure).items()):
         if name.startswith("excluded/"):  # pairs in no part do not change what a model is trained on
             continue
+        content = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {content.dtype} {list(content.shape)} ".encode())
+        digest.update(content.view(-1).view(torch.uint8).numpy().data if content.numel() else b"")
+    return digest.hexdigest()
+
+
+def data_digest(data: Data) -> str:
+    """SHA-256 of the structure, the features, the labels and the splits of labeled data, in hexadecimal.
+
+    Use it to notice that data have changed since a training.
+
+    >>> graph = Graph.from_edge_index([[0], [1]], num_nodes=2, directed=False)
+    >>> first, second = (Data(graph, torch.eye(2), torch.tensor(y)) for y in ([0, 1], [1, 0]))
+    >>> data_digest(first) == data_digest(second)
+    False
+    """
+    digest = hashlib.sha256(fingerprint(data.structure).encode())
+    tensors = {"x": data.x, "y": data.y}
+    for name, split in sorted(data.splits.items()):
+        tensors |= {f"{name} {part}": ids for part, ids in vars(split).items() if isinstance(ids, Tensor)}
+    for name, tensor in tensors.items():
         content = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {content.dtype} {list(content.shape)} ".encode())
         digest.update(content.view(-1).view(torch.uint8).numpy().data if content.numel() else b"")

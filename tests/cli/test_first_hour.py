@@ -430,3 +430,29 @@ def test_an_unknown_node_is_met_with_both_ways_out():
     people = {"id": ["acct:1", "acct:2"], "y": ["a", "b"]}
     with pytest.raises(DataError, match=r"Did you mean 'acct:2'\? If not, add a row for it to nodes"):
         from_tables(people, edges={"source": ["acct:1", "acct:9"], "target": ["acct:2", "acct:1"]}, label="y")
+
+
+@pytest.mark.parametrize("command", [("train", "--model", "hgnn"), ("distill",)])
+def test_a_stopped_run_does_not_continue_with_other_data_of_equal_sizes(place, command, monkeypatch):
+    """Other features and labels of the same sizes print alike; their hash does not."""
+    from hgraph.train import loop
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    line = (command[0], "./set", *command[1:], "--epochs", 3, "--out", "again", "--quiet")
+    with monkeypatch.context() as broken:
+        broken.setattr(loop.Checkpoint, "save", stopped)
+        assert call(*line).exit_code != 0
+    write("nodes.csv", ["id", "age", "kind"], [(f"n{i}", 40 - i, "ab"[i % 2]) for i in range(12)])
+    build = ("--nodes", "nodes.csv", "--hyperedges", "he.csv", "--column", "members=people", "--label", "kind")
+    shutil.rmtree("set")
+    assert call("datasets", "build", *build, "--out", "set").exit_code == 0
+    done = call(*line)
+    assert done.exit_code == 2
+    assert "data_sha256: expected" in done.stderr
+    assert call(*line, "--overwrite").exit_code == 0
+    again = call("evaluate", "run")
+    assert again.exit_code == 0
+    assert "has changed since this run was trained" in again.stderr
+    assert "has changed" not in call("evaluate", "again").stderr
