@@ -45,7 +45,8 @@ def complete_triples(
         chunk: queries scored at once.
 
     Raises:
-        ArgumentError: a query with both ends, or with neither; ids out of range.
+        ArgumentError: a query with both ends, or with neither; ids out of range; scores that are NaN.
+        ArgumentTypeError: ids that are not whole numbers.
 
     >>> from hgraph.models import DistMult
     >>> model = DistMult(4, 1, dim=2)
@@ -55,6 +56,7 @@ def complete_triples(
     tensor([[2, 0]])
     """
     whole("top_k", top_k, 1, 10**9)
+    whole("chunk", chunk, 1)
     _check(model, queries, known)
     device = model.entity.device
     queries, known, k = queries.to(device), known.to(device), min(top_k, model.num_nodes)
