@@ -9,9 +9,9 @@ from hgraph.cli.runs import REPORT, UNDER_WAY, write_json
 from hgraph.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-__all__ = ["check_finished", "check_unchanged", "load_weights_of", "write_files"]
+__all__ = ["check_finished", "check_unchanged", "finite", "load_weights_of", "write_files"]
 
 
 def write_files(folder: Path, config: dict[str, Any], curve: bytes, network: nn.Module, report: object) -> Path:
@@ -48,6 +48,18 @@ def check_unchanged(run: Path, source: str, data_sha256: str, found: str) -> Non
         raise DataError(f"{run}: {what}: its data_sha256 differs. {hint}")
 
 
+def finite(state: dict[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """The weights of a file, after a check that they are numbers: predictions with others would be NaN.
+
+    Raises:
+        DataError: a weight is NaN or infinite; names the file and the weight.
+    """
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise DataError(f"{file}: {name}: expected finite weights, got NaN or infinity; train again")
+    return state
+
+
 def load_weights_of(run: Path, network: nn.Module) -> None:
     """Load the weights of a run into its network.
 
@@ -58,7 +70,7 @@ def load_weights_of(run: Path, network: nn.Module) -> None:
     from safetensors.torch import load_file
 
     try:
-        network.load_state_dict(load_file(run / "model.safetensors"))
+        network.load_state_dict(finite(load_file(run / "model.safetensors"), run / "model.safetensors"))
     except RuntimeError as error:
         where = f"{run / 'config.json'}: model, hidden"
         raise DataError(f"{where}: the weights in model.safetensors do not fit this network") from error

@@ -11,6 +11,7 @@ from hgraph.cli.choices import CLASSIFIERS
 from hgraph.cli.common import LOG, load
 from hgraph.cli.node_runs import network_of
 from hgraph.cli.numbers import MANY, SEEDS, SETTINGS
+from hgraph.cli.run_files import finite
 from hgraph.cli.runs import SEEDS_FILE, check_source
 from hgraph.cli.teachers import Setting, Student, networks_of
 from hgraph.errors import DataError
@@ -213,7 +214,7 @@ def load_weights(network: nn.Module, run: Path, name: str, data: Data, dataset: 
     from safetensors.torch import load_file
 
     try:
-        network.load_state_dict(load_file(run / f"{name}.safetensors"))
+        network.load_state_dict(finite(load_file(run / f"{name}.safetensors"), run / f"{name}.safetensors"))
     except (OSError, SafetensorError) as error:
         raise _not_a_run(run, error) from error
     except RuntimeError as error:

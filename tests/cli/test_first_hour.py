@@ -456,3 +456,22 @@ def test_a_stopped_run_does_not_continue_with_other_data_of_equal_sizes(place, c
     assert again.exit_code == 0
     assert "has changed since this run was trained" in again.stderr
     assert "has changed" not in call("evaluate", "again").stderr
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(place, value):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file("run/model.safetensors")
+    name = min(weights)
+    weights[name].view(-1)[0] = value
+    save_file(weights, "run/model.safetensors")
+    for command in (
+        ("evaluate", "run"),
+        ("predict", "run", "--all"),
+        ("distill", "run"),
+        ("explain", "run", "--node", "n0"),
+    ):
+        done = call(*command)
+        assert done.exit_code == 2, done.output
+        assert f"{name}: expected finite weights" in done.stderr
