@@ -293,9 +293,13 @@ def _memory(
     return ScanResult(frame.unfold(y), frame.unfold_state(final))
 
 
+def _seen(log_a: Tensor) -> bool:
+    return log_a.is_cpu and type(log_a) in (Tensor, torch.nn.Parameter) and is_eager()
+
+
 def _check_decays(log_a: Tensor) -> None:
     """Refuse states that grow. Only on a CPU, because elsewhere the check would synchronize."""
-    if log_a.is_cpu and type(log_a) in (Tensor, torch.nn.Parameter) and is_eager() and bool((log_a > 0).any()):
+    if _seen(log_a) and bool((log_a > 0).any()):
         got = f"values up to {float(log_a.max()):.3g}"
         raise ArgumentError(
             "elements (log a)", "logarithms of decays, at most 0", got, "Use -softplus(x) or logsigmoid(x)"

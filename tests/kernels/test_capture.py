@@ -33,8 +33,9 @@ def test_nothing_is_copied_between_host_and_device(verb: str, device: str, monke
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a GPU would be waited for")
 
-    # indices are checked only on a CPU
-    monkeypatch.setattr(importlib.import_module("hgraph.ops.scatter"), "_seen", lambda _: False)
+    # indices and decays are checked only on a CPU
+    for name in ("scatter", "scan"):
+        monkeypatch.setattr(importlib.import_module(f"hgraph.ops.{name}"), "_seen", lambda _: False)
     for name in ("item", "tolist", "nonzero", "__bool__", "__int__", "__float__", "__index__"):
         monkeypatch.setattr(Tensor, name, refuse)
     for name in ("tensor", "as_tensor", "nonzero", "unique", "masked_select"):
