@@ -24,21 +24,22 @@ def main() -> None:
     except OSError as error:
         if error.filename or error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO):
             raise
-        code = _unprinted(error)
+        code = _unprinted(error, 0)
     try:
         sys.stdout.flush()
     except OSError as error:  # the disk is full or the reader has closed the pipe
-        code = code or _unprinted(error)
+        code = _unprinted(error, code)
     sys.exit(code)
 
 
-def _unprinted(error: OSError) -> int:
+def _unprinted(error: OSError, code: int) -> int:
+    """The exit status; says what happened, unless the command has failed and said so already."""
     closed = error.errno == errno.EPIPE  # `hgraph ... | head` has seen enough: no error, as for other programs
-    if not closed:
+    if not closed and not code:
         _say(f"hgraph: error: standard output: {error.strerror or error}")
     # otherwise the interpreter flushes again at exit and prints a traceback
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return _CLOSED if closed else 1
+    return code or (_CLOSED if closed else 1)
 
 
 def _run() -> int:
