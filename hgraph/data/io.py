@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,23 +28,32 @@ from hgraph.structure.names import Names
 from hgraph.structure.soft import SoftAdjacency, SoftHypergraph
 from hgraph.structure.token_graph import TokenGraph
 
-__all__ = ["data_digest", "fingerprint", "load", "save"]
+__all__ = ["data_digest", "digest_of", "fingerprint", "load", "save"]
 
 _VERSION = 2
 # Old names of tensors in files of version 1.
 _RENAMED = {"vertex_weight": "node_weight"}
 
 
-def fingerprint(structure: Structure) -> str:
-    """SHA-256 hash of a structure in hexadecimal; the ids of a trained model are only valid for this structure."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(_parts(structure).items()):
-        if name.startswith("excluded/"):  # pairs in no part do not change what a model is trained on
-            continue
-        content = tensor.detach().cpu().contiguous()
+def digest_of(tensors: Mapping[str, Tensor], header: str = "") -> str:
+    """SHA-256 of a text and of named tensors with their dtypes and shapes, in hexadecimal; their order does not count.
+
+    >>> one = {"a": torch.ones(2)}
+    >>> digest_of(one) == digest_of({"a": torch.ones(2, 1)})
+    False
+    """
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        content = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {content.dtype} {list(content.shape)} ".encode())
         digest.update(content.view(-1).view(torch.uint8).numpy().data if content.numel() else b"")
     return digest.hexdigest()
+
+
+def fingerprint(structure: Structure) -> str:
+    """SHA-256 hash of a structure in hexadecimal; the ids of a trained model are only valid for this structure."""
+    # pairs in no part do not change what a model is trained on
+    return digest_of({name: part for name, part in _parts(structure).items() if not name.startswith("excluded/")})
 
 
 def data_digest(data: Data) -> str:
@@ -56,15 +66,10 @@ def data_digest(data: Data) -> str:
     >>> data_digest(first) == data_digest(second)
     False
     """
-    digest = hashlib.sha256(fingerprint(data.structure).encode())
     tensors = {"x": data.x, "y": data.y}
-    for name, split in sorted(data.splits.items()):
+    for name, split in data.splits.items():
         tensors |= {f"{name} {part}": ids for part, ids in vars(split).items() if isinstance(ids, Tensor)}
-    for name, tensor in tensors.items():
-        content = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {content.dtype} {list(content.shape)} ".encode())
-        digest.update(content.view(-1).view(torch.uint8).numpy().data if content.numel() else b"")
-    return digest.hexdigest()
+    return digest_of(tensors, fingerprint(data.structure))
 
 
 def save(structure: Structure, path: str | os.PathLike[str]) -> None:

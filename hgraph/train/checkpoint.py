@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hgraph.data.io import digest_of
 from hgraph.errors import ArgumentError, DataError
 from hgraph.files import write_atomically
 from hgraph.schema import parse
@@ -111,7 +111,7 @@ class Checkpoint:
         # Copies: safetensors refuses tensors that share memory, as tied weights and views do.
         content = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
         text = json.dumps(header)
-        write_atomically(self.path, save(content, metadata={_FORMAT: text, "sha256": _digest(text, content)}))
+        write_atomically(self.path, save(content, metadata={_FORMAT: text, "sha256": digest_of(content, text)}))
         self._written = time.monotonic()
 
     def _gather_states(self, state: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class Checkpoint:
                 metadata = file.metadata() or {}
                 header = parse(metadata[_FORMAT], self.path)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            if metadata["sha256"] != _digest(metadata[_FORMAT], tensors):
+            if metadata["sha256"] != digest_of(tensors, metadata[_FORMAT]):
                 raise ValueError("its checksum is wrong")
             known = header["settings"]
             if not isinstance(known, dict):
@@ -152,19 +152,9 @@ def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the header and all tensors."""
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(tensors):
-        value = tensors[name]
-        digest.update(f"{name} {value.dtype} {list(value.shape)} ".encode())
-        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().data if value.numel() else b"")
-    return digest.hexdigest()
-
-
 def state_digest(model: nn.Module) -> str:
     """SHA-256 of the state of a model in hexadecimal."""
-    return _digest("", {name: value.detach().cpu() for name, value in model.state_dict().items()})
+    return digest_of(model.state_dict())
 
 
 def _cuda(devices: Iterable[torch.device]) -> list[torch.device]:

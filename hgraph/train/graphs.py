@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from hgraph.checks import real, whole
 from hgraph.data import Data, Parts, collate
-from hgraph.data.io import fingerprint
+from hgraph.data.io import digest_of, fingerprint
 from hgraph.data.labels import labeled
 from hgraph.errors import ArgumentError
 from hgraph.train.checkpoint import Checkpoint
@@ -158,11 +157,8 @@ def graphs_digest(examples: Sequence[Data], parts: Parts) -> str:
     False
     """
     together = collate([examples[i] for i in range(len(examples))])
-    digest = hashlib.sha256(fingerprint(together.structure).encode())
-    for tensor in (together.x, together.y, together.meta["batch"], parts.train, parts.val, parts.test):
-        content = tensor.detach().cpu().contiguous()
-        digest.update(f"{content.dtype} {list(content.shape)} ".encode() + content.numpy().tobytes())
-    return digest.hexdigest()
+    tensors = {"x": together.x, "y": together.y, "batch": together.meta["batch"]}
+    return digest_of(tensors | vars(parts), fingerprint(together.structure))
 
 
 def graph_labels(examples: Sequence[Data]) -> Tensor:
