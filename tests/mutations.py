@@ -619,7 +619,7 @@ MUTATIONS += [
         "tests/papers/test_29_aaren.py",
     ),
     Mutation(
-        "transnormer: positions start anew at every step", "hgraph/nn/recurrent/transnormer.py",
+        "transnormer: positions start again at every step", "hgraph/nn/recurrent/transnormer.py",
         "self.lrpe(query, start), self.lrpe(key, start)", "self.lrpe(query, 0), self.lrpe(key, 0)",
         "tests/papers/test_16_transnormer.py",
     ),

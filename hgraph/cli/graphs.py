@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from hgraph.cli.choices import CLASSIFIERS, listed
 from hgraph.cli.common import device_of, environment_info, print_results, run_folder
+from hgraph.cli.node_runs import class_names
 from hgraph.cli.numbers import MANY, SEEDS, SETTINGS
 from hgraph.cli.run_files import check_finished, check_unchanged, load_weights_of, write_files
 from hgraph.cli.runs import check_folder, check_source, running
@@ -219,10 +220,8 @@ def _draw(folder: Path, loaded: Dataset[Data], task: NodeTask, outputs: Tensor, 
     from hgraph.train import graph_labels
     from hgraph.train.plots import task_plots
 
-    data = loaded[0]
-    names = [str(name) for name in data.meta.get("class_names") or range(data.num_outputs)]
     y = graph_labels(loaded)[loaded.split().test]
-    pictures = task_plots(task, outputs, y, names, f"{title}: test graphs")
+    pictures = task_plots(task, outputs, y, class_names(loaded[0]), f"{title}: test graphs")
     for name, content in pictures.items():
         write_atomically(folder / name, content)
     return list(pictures)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class Prepared:
         """The name of the split."""
         return split_of(self.setting)
 
-    @property
+    @cached_property
     def data_sha256(self) -> str:
         """A hash of the data: a stopped run must not continue with others."""
         from hgraph.data.io import data_digest

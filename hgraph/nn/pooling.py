@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from hgraph.checks import check_channels, real
-from hgraph.errors import ArgumentError, ArgumentTypeError
+from hgraph.errors import ArgumentError
 from hgraph.nn.graph.gcn import GCNConv
 from hgraph.nn.inputs import check_inputs
+from hgraph.nn.readout import check_items
 from hgraph.nn.reset import reset
 from hgraph.structure import Adjacency, Graph, Hypergraph
 
@@ -152,9 +153,7 @@ def _keep(x: Tensor, score: Tensor, structure: Graph | Hypergraph, items: Adjace
 
 def _best(score: Tensor, items: Adjacency, ratio: float) -> Tensor:
     """The nodes with the highest scores of each example, ascending; ties go to the lower id."""
-    if not isinstance(items, Adjacency):
-        hint = "data.items of a collated Data, or items_of(batch, num_items) of the example of each node"
-        raise ArgumentTypeError("items", "an Adjacency from nodes to examples", type(items).__name__, hint)
+    check_items(items)
     if items.num_sources != len(score) or items.num_edges != len(score):
         got = f"{items.num_edges} memberships of {items.num_sources} nodes"
         raise ArgumentError("items", f"an example for each of the {len(score)} nodes", got)
@@ -162,7 +161,5 @@ def _best(score: Tensor, items: Adjacency, ratio: float) -> Tensor:
     order = by_score[torch.sort(items.target[by_score].long(), stable=True).indices]  # by example, the best first
     size = items.indptr.diff().long()
     rank = torch.arange(len(score), device=score.device) - items.indptr[:-1].long().repeat_interleave(size)
-    kept = (
-        (size.double() * ratio - 1e-9).ceil().long().clamp(min=1).repeat_interleave(size)
-    )  # 0.3 of 10 nodes are 3 of them
-    return items.indices.long()[order[rank < kept]].sort().values
+    kept = (size.double() * ratio - 1e-9).ceil().long().clamp(min=1)  # 0.3 of 10 nodes are 3 of them
+    return items.indices.long()[order[rank < kept.repeat_interleave(size)]].sort().values

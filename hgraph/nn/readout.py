@@ -203,10 +203,15 @@ class VirtualNode(nn.Module):
         return x + propagate(items.transpose(), state), state
 
 
-def _check(x: Any, items: Any, channels: int | None, weight: Tensor | None = None) -> None:
+def check_items(items: Any) -> None:
+    """Check the structure from nodes to examples."""
     if not isinstance(items, Adjacency):
         hint = "Pass data.items of a collated Data, or hgraph.data.items_of(batch, num_items)"
         raise ArgumentTypeError("items", "an Adjacency from nodes to examples", type(items).__name__, hint)
+
+
+def _check(x: Any, items: Any, channels: int | None, weight: Tensor | None = None) -> None:
+    check_items(items)
     if not isinstance(x, Tensor):
         raise ArgumentTypeError("x", "a tensor of features", type(x).__name__)
     if x.dim() < 2 or (channels is not None and x.shape[-1] != channels):

@@ -1,4 +1,4 @@
-"""Networks over typed facts against their papers' sums as loops in float64, and what only they can learn."""
+"""Networks over typed triples against their papers' sums as loops in float64, and what only they can learn."""
 
 from __future__ import annotations
 
