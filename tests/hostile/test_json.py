@@ -206,11 +206,12 @@ def test_a_study_that_cannot_be_read_names_its_file(line, tmp_path):
 def test_checkpoints_with_other_headers_are_refused(tmp_path):
     from safetensors.torch import save
 
-    from hgraph.train.checkpoint import _FORMAT, Checkpoint, _digest
+    from hgraph.data.io import digest_of
+    from hgraph.train.checkpoint import _FORMAT, Checkpoint
 
     for header in ("[]", '{"settings": 3}', '{"settings": null}', "{}", "[" * 50_000, '{"settings": {"seed": 1}}'):
         content = {"model/a": torch.zeros(1)}
-        metadata = {_FORMAT: header, "sha256": _digest(header, content)}
+        metadata = {_FORMAT: header, "sha256": digest_of(content, header)}
         (tmp_path / "c.safetensors").write_bytes(save(content, metadata=metadata))
         with pytest.raises(HgraphError, match=r"c\.safetensors|seed: expected"):
             Checkpoint(tmp_path / "c.safetensors", {"seed": 0})
